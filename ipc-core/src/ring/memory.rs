@@ -1,0 +1,145 @@
+//! The memory of one ring: control block and data, and the two halves that are made from it.
+
+use super::{Consumer, Producer};
+use crate::doorbell::Barrier;
+use crate::layout::{CONTROL_SIZE, Control, MAX_CAPACITY, MIN_CAPACITY, is_capacity};
+use crate::sync::{Ordering, RingBytes};
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+/// Why some memory cannot be a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// The capacity is not one that a ring can have.
+    #[error(
+        "a ring of {capacity} bytes was asked for; the capacity must be a power of two from {MIN_CAPACITY} to {MAX_CAPACITY}"
+    )]
+    Capacity {
+        /// What was asked for, in bytes.
+        capacity: u64,
+    },
+    /// The memory does not start on a multiple of 128 bytes.
+    #[error("the ring's memory starts at {address:#x}; it must start on a multiple of 128 bytes")]
+    Alignment {
+        /// Where it starts.
+        address: usize,
+    },
+}
+
+/// Memory that holds a ring: a control block of [`CONTROL_SIZE`] bytes, then `capacity` bytes of data.
+///
+/// A view: it owns nothing and is cheap to copy.
+#[derive(Clone, Copy)]
+pub struct RingMemory<'a> {
+    control: NonNull<Control>,
+    bytes: RingBytes,
+    memory: PhantomData<&'a Control>,
+}
+
+// SAFETY: a view onto memory that is shared by design; all access to it goes through atomics or through
+// the two halves, whose makers promise that there is one of each.
+unsafe impl Send for RingMemory<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for RingMemory<'_> {}
+
+impl<'a> RingMemory<'a> {
+    /// Views `CONTROL_SIZE + capacity` bytes from `base` as a ring.
+    ///
+    /// Zeroed memory is a ring that was never used; other memory needs [`RingMemory::reset`] first.
+    ///
+    /// # Errors
+    /// [`RingError`] for a capacity that is not a power of two from 4 KiB to 1 GiB, or memory that is not aligned to 128 bytes.
+    ///
+    /// # Safety
+    /// The bytes are valid for reads and writes during `'a`, and are touched by nothing but rings.
+    pub unsafe fn from_raw(base: NonNull<u8>, capacity: u64) -> Result<Self, RingError> {
+        if !is_capacity(capacity) {
+            return Err(RingError::Capacity { capacity });
+        }
+        if !base.as_ptr().addr().is_multiple_of(align_of::<Control>()) {
+            return Err(RingError::Alignment { address: base.as_ptr().addr() });
+        }
+        // SAFETY: the data follows the control block inside the caller's bytes.
+        let data = unsafe { base.add(CONTROL_SIZE as usize) };
+        // SAFETY: the caller's promise, the capacity checked above.
+        Ok(unsafe { Self::from_parts(base.cast(), data, capacity) })
+    }
+
+    /// # Safety
+    /// As [`RingMemory::from_raw`], for a control block and data that lie apart.
+    pub(crate) unsafe fn from_parts(control: NonNull<Control>, data: NonNull<u8>, capacity: u64) -> Self {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { RingBytes::new(data, capacity) };
+        Self { control, bytes, memory: PhantomData }
+    }
+
+    /// Makes the ring empty and its first position `position`, whatever the memory held before.
+    ///
+    /// Rings start at 0; another start, a multiple of 64, serves tests of late positions.
+    ///
+    /// # Panics
+    /// If `position` is not a multiple of 64.
+    ///
+    /// # Safety
+    /// No half of this ring exists, in any process.
+    pub unsafe fn reset(&self, position: u64) {
+        assert!(position.is_multiple_of(crate::layout::LINE), "position {position} is not a multiple of 64");
+        let control = self.control();
+        for (word, value) in [
+            (&control.producer.tail, position),
+            (&control.producer.messages, 0),
+            (&control.producer_signals.ticket, 0),
+            (&control.consumer.head, position),
+            (&control.consumer.messages, 0),
+            (&control.consumer_signals.credit, position),
+            (&control.consumer_signals.ticket, 0),
+        ] {
+            word.store(value, Ordering::Relaxed);
+        }
+        control.producer_signals.closed.store(0, Ordering::Relaxed);
+        control.consumer_signals.closed.store(0, Ordering::Relaxed);
+        // The word that is polled first must not look like a header; later ones are cleared by the producer on its way.
+        self.bytes.word(position).store(0, Ordering::Relaxed);
+    }
+
+    /// The producing half, from where the control block says the last one stopped.
+    ///
+    /// # Safety
+    /// There is no other producer for this ring, in any process, while the half lives.
+    #[must_use]
+    pub unsafe fn producer(&self, barrier: Barrier) -> Producer<'a> {
+        Producer::new(*self, barrier)
+    }
+
+    /// The consuming half, from where the control block says the last one stopped.
+    ///
+    /// # Safety
+    /// There is no other consumer for this ring, in any process, while the half lives.
+    #[must_use]
+    pub unsafe fn consumer(&self, barrier: Barrier) -> Consumer<'a> {
+        Consumer::new(*self, barrier)
+    }
+
+    /// Capacity in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.bytes.capacity()
+    }
+
+    #[inline(always)]
+    pub(super) fn control(&self) -> &Control {
+        // SAFETY: valid for `'a` by the promise of the constructor; made of atomics, so shared access is sound.
+        unsafe { self.control.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> RingBytes {
+        self.bytes
+    }
+
+    /// Number of low bits of a position that say where in the lap it is.
+    pub(super) fn shift(&self) -> u32 {
+        self.capacity().trailing_zeros()
+    }
+}

@@ -1,0 +1,32 @@
+//! The ring: one producer, one consumer, records of any length, published with one store.
+//!
+//! Promise: what was committed is read once, whole and in order; what was not is never seen; each step
+//! is wait-free and touches the peer's cache lines only where it must. It works on any memory that the
+//! caller hands in. Refusal: it never blocks, never wakes anybody (it says when to, see [`crate::doorbell`]) and never
+//! trusts a word that the other side can write.
+//!
+//! The way of a message: `reserve` → `commit` → `walk` (the consumer finds it) → `read` → release → credit.
+//! [`crate::layout`] draws the bytes.
+
+mod memory;
+mod observe;
+mod pace;
+mod read;
+mod reserve;
+mod undelivered;
+mod walk;
+
+crate::sync::outside_models! {
+    mod fixed;
+    pub use fixed::StaticRing;
+}
+
+pub use memory::{RingError, RingMemory};
+pub use observe::RingStatus;
+pub use read::{Consumer, ReadBatch, Record};
+pub use reserve::{Batch, Producer, Reservation, ReserveError};
+pub use undelivered::Undelivered;
+pub use walk::Violation;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! The consuming half: look at records in place, then give their space back.
+//!
+//! Promise: a record is read once; its bytes stay put until its guard is dropped. Refusal: no slice is
+//! formed over bytes that an untrusted producer can still write; payloads are copied out, or read through a pointer.
+
+use super::pace::Pace;
+use super::walk::{Extent, Walk};
+use super::{RingMemory, Violation};
+use crate::doorbell::{Barrier, Sleeper, Waker};
+use crate::layout::HEADER;
+use crate::sync::{Ordering, RingBytes, spin_hint};
+
+/// The consuming half of a ring.
+pub struct Consumer<'a> {
+    memory: RingMemory<'a>,
+    barrier: Barrier,
+    walk: Walk,
+    /// Everything before this position is consumed.
+    released: u64,
+    /// Credit that the producer has been given.
+    published: u64,
+    /// Messages consumed since the ring began.
+    messages: u64,
+    pace: Pace,
+    wake: bool,
+    waker: Waker,
+    sleeper: Sleeper,
+}
+
+// SAFETY: the half owns the consuming side of the ring; moving it to another thread moves that right.
+unsafe impl Send for Consumer<'_> {}
+
+impl<'a> Consumer<'a> {
+    pub(super) fn new(memory: RingMemory<'a>, barrier: Barrier) -> Self {
+        let control = memory.control();
+        let head = control.consumer.head.load(Ordering::Relaxed);
+        let messages = control.consumer.messages.load(Ordering::Relaxed);
+        Self {
+            memory,
+            barrier,
+            walk: Walk::new(&memory, head),
+            released: head,
+            published: control.consumer_signals.credit.load(Ordering::Relaxed),
+            messages,
+            pace: Pace::new(messages),
+            wake: false,
+            waker: Waker::default(),
+            sleeper: Sleeper::default(),
+        }
+    }
+
+    /// Messages consumed since the ring began.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Says whether [`Consumer::try_read`] would find something. Cheap enough to poll.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.walk.ready()
+    }
+
+    /// The next record, or `None` when nothing more is published. Dropping the record consumes it.
+    ///
+    /// # Errors
+    /// [`Violation`] if the producer wrote an impossible header. The ring cannot be read any further.
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Option<Record<'_, 'a>>, Violation> {
+        Ok(self.take()?.map(|extent| Record { consumer: self, extent }))
+    }
+
+    /// The records published so far, one after the other; their space is given back once, when the batch is dropped.
+    #[inline]
+    pub fn read_batch(&mut self) -> ReadBatch<'_, 'a> {
+        ReadBatch { consumer: self, taken: 0 }
+    }
+
+    /// Says once, after records were consumed, whether a sleeping producer must be woken for the space.
+    #[inline(always)]
+    #[must_use = "a producer that sleeps stays asleep unless it is woken"]
+    pub fn take_wake(&mut self) -> bool {
+        core::mem::take(&mut self.wake)
+    }
+
+    /// Pauses for some tens to hundreds of nanoseconds if the producer streams, to stay out of its way.
+    /// For polling loops: once, after a poll found nothing.
+    #[inline]
+    pub fn keep_distance(&mut self) {
+        for _ in 0..self.pace.on_empty(self.messages) {
+            spin_hint();
+        }
+    }
+
+    /// Gives all consumed space back now rather than at the next eighth of the ring: before a long sleep.
+    pub fn flush_credit(&mut self) {
+        if self.published != self.released {
+            self.publish_credit();
+        }
+    }
+
+    /// Raises the ticket of a consumer that is about to sleep until there is a message. Look again before sleeping.
+    pub fn raise(&mut self) {
+        self.sleeper.raise(&self.memory.control().consumer_signals.ticket, self.barrier);
+    }
+
+    /// Withdraws the ticket.
+    pub fn lower(&mut self) {
+        self.sleeper.lower(&self.memory.control().consumer_signals.ticket);
+    }
+
+    /// Tells the producer that nothing more will be consumed.
+    pub fn close(&mut self) {
+        // [P5] everything consumed comes before it; pairs with [A5] in reserve.rs.
+        self.memory.control().consumer_signals.closed.store(1, Ordering::Release);
+    }
+
+    /// Says whether the producer has gone politely. What it published before can still be read: look once more.
+    #[must_use]
+    pub fn is_peer_closed(&self) -> bool {
+        // [A4] everything published comes before it; pairs with [P4] in reserve.rs.
+        self.memory.control().producer_signals.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes the processor this side waits on, and returns the one that the peer last waited on.
+    pub fn exchange_processor(&self, own: u32) -> Option<u32> {
+        let control = self.memory.control();
+        control.consumer_signals.processor.store(own.wrapping_add(1), Ordering::Relaxed);
+        control.producer_signals.processor.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Steps to the next record without consuming it.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Option<Extent>, Violation> {
+        self.walk.step()
+    }
+
+    /// Consumes everything up to the walk's cursor: `records` of them.
+    #[inline(always)]
+    fn release(&mut self, records: u64) {
+        self.released = self.walk.cursor;
+        self.messages += records;
+        let progress = &self.memory.control().consumer;
+        // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs.
+        progress.head.store(self.released, Ordering::Release);
+        progress.messages.store(self.messages, Ordering::Relaxed);
+        if self.released - self.published >= self.memory.capacity() / 8 {
+            self.publish_credit();
+        }
+    }
+
+    /// Gives credit in steps: the producer's copy of this line is lost once a step, not once a message.
+    #[cold]
+    fn publish_credit(&mut self) {
+        self.published = self.released;
+        // [P2] reading is finished before the space is given back; pairs with [A2] in reserve.rs.
+        self.memory.control().consumer_signals.credit.store(self.published, Ordering::Release);
+        self.wake |= self.waker.due(&self.memory.control().producer_signals.ticket, self.barrier);
+    }
+}
+
+/// The bytes of one message, in place. The producer may still write them if it is hostile, so they are copied
+/// out or read through [`Payload::as_ptr`], never borrowed as a slice.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload {
+    bytes: RingBytes,
+    extent: Extent,
+}
+
+impl Payload {
+    #[inline(always)]
+    pub(super) fn new(bytes: RingBytes, extent: Extent) -> Self {
+        Self { bytes, extent }
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.extent.length as usize
+    }
+
+    /// Copies `target.len()` bytes from `offset`.
+    #[inline(always)]
+    pub(crate) fn read_at(&self, offset: usize, target: &mut [u8]) {
+        assert!(
+            offset <= self.len() && target.len() <= self.len() - offset,
+            "{} bytes at {offset} reach over a message of {}",
+            target.len(),
+            self.len()
+        );
+        // SAFETY: inside an extent that the walk has checked, committed to us by [A1].
+        unsafe { self.bytes.copy_out(self.extent.position + offset as u64, target.as_mut_ptr(), target.len()) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.bytes.pointer(self.extent.position)
+    }
+}
+
+/// A record that is being read. Dropping it consumes it.
+pub struct Record<'c, 'a> {
+    consumer: &'c mut Consumer<'a>,
+    extent: Extent,
+}
+
+impl Record<'_, '_> {
+    #[inline(always)]
+    pub(crate) fn payload(&self) -> Payload {
+        Payload::new(self.consumer.memory.bytes(), self.extent)
+    }
+
+    /// Payload bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.payload().len()
+    }
+
+    /// Says whether the record has no payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies `target.len()` payload bytes from `offset` on.
+    ///
+    /// # Panics
+    /// If the payload ends before: `offset + target.len()` exceeds [`Record::len`].
+    #[inline]
+    pub fn read_at(&self, offset: usize, target: &mut [u8]) {
+        self.payload().read_at(offset, target);
+    }
+
+    /// First byte of the payload: aligned to 8 bytes, valid for [`Record::len`] bytes until the record is dropped. A hostile
+    /// producer may write there meanwhile.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.payload().as_ptr()
+    }
+}
+
+impl Drop for Record<'_, '_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.consumer.release(1);
+    }
+}
+
+/// Several records read one after the other, consumed together when the batch is dropped.
+pub struct ReadBatch<'c, 'a> {
+    consumer: &'c mut Consumer<'a>,
+    taken: u64,
+}
+
+impl ReadBatch<'_, '_> {
+    /// The payload length and first byte of the next record, or `None` when nothing more is published.
+    ///
+    /// The bytes stay valid until the batch is dropped.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_read`].
+    #[inline(always)]
+    pub fn try_next(&mut self) -> Result<Option<(*const u8, usize)>, Violation> {
+        Ok(self.next_payload()?.map(|payload| (payload.as_ptr(), payload.len())))
+    }
+
+    #[inline(always)]
+    pub(crate) fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
+        let extent = self.consumer.take()?;
+        self.taken += u64::from(extent.is_some());
+        Ok(extent.map(|extent| Payload::new(self.consumer.memory.bytes(), extent)))
+    }
+
+    /// Records taken so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.taken
+    }
+
+    /// Says whether no record was taken yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
+}
+
+impl Drop for ReadBatch<'_, '_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.taken > 0 {
+            self.consumer.release(self.taken);
+        }
+    }
+}
+
+const _: () = assert!(HEADER == 8, "payloads are aligned to 8 bytes because headers are 8 bytes long");

@@ -1,0 +1,75 @@
+//! What a consumer that died left unread.
+
+use super::read::Payload;
+use super::walk::Walk;
+use super::{RingMemory, Violation};
+use crate::sync::{Ordering, RingBytes};
+use core::marker::PhantomData;
+
+/// The committed messages that the consumer has not consumed, oldest first.
+///
+/// They can be counted and copied out of the ring as often as wanted; nothing is consumed by it. A message counts
+/// as consumed when the consumer's guard of it was dropped, so one that was being read at the moment of death is
+/// still here.
+#[derive(Clone, Copy)]
+pub struct Undelivered<'p> {
+    walk: Walk,
+    bytes: RingBytes,
+    end: u64,
+    producer: PhantomData<&'p ()>,
+}
+
+impl<'p> Undelivered<'p> {
+    pub(super) fn new(memory: &RingMemory<'_>, credit: u64, tail: u64) -> Result<Self, Violation> {
+        // [A3] what the consumer finished reading; pairs with [P3] in read.rs.
+        let head = memory.control().consumer.head.load(Ordering::Acquire);
+        if head < credit || head > tail || !head.is_multiple_of(crate::layout::HEADER) {
+            return Err(Violation { field: "head", value: head, min: credit, max: tail });
+        }
+        Ok(Self { walk: Walk::new(memory, head), bytes: memory.bytes(), end: tail, producer: PhantomData })
+    }
+
+    /// Number of messages.
+    ///
+    /// # Errors
+    /// [`Violation`] if the consumer destroyed the records.
+    pub fn count(mut self) -> Result<u64, Violation> {
+        let mut count = 0;
+        while self.next_payload()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Hands the length of the next message to `target`, which gives the buffer that it is copied into.
+    /// `None` when there is no more.
+    ///
+    /// # Errors
+    /// [`Violation`] if the consumer destroyed the records.
+    ///
+    /// # Panics
+    /// If the buffer is longer than the message.
+    pub fn next_into<'b>(
+        &mut self,
+        target: impl FnOnce(usize) -> &'b mut [u8],
+    ) -> Result<Option<&'b mut [u8]>, Violation> {
+        Ok(self.next_payload()?.map(|payload| {
+            let buffer = target(payload.len());
+            payload.read_at(0, buffer);
+            buffer
+        }))
+    }
+
+    pub(crate) fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
+        if self.walk.cursor >= self.end {
+            return Ok(None);
+        }
+        match self.walk.step()? {
+            Some(extent) => Ok(Some(Payload::new(self.bytes, extent))),
+            None if self.walk.cursor >= self.end => Ok(None),
+            None => {
+                Err(Violation { field: "undelivered record", value: self.walk.cursor, min: self.end, max: self.end })
+            }
+        }
+    }
+}
