@@ -184,3 +184,141 @@ mod bytes {
 }
 
 pub(crate) use bytes::RingBytes;
+
+/// Declares a `const fn`; loom's atomics have no constant constructor, so models get a plain one.
+macro_rules! const_fn {
+    ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$attribute])* $visibility const fn $($rest)*
+        #[cfg(loom)]
+        $(#[$attribute])* $visibility fn $($rest)*
+    };
+}
+pub(crate) use const_fn;
+
+#[cfg(not(loom))]
+mod value {
+    use super::{AtomicU64, Ordering};
+    use core::cell::UnsafeCell;
+    use core::mem::MaybeUninit;
+    use core::sync::atomic::AtomicU8;
+    use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+    /// A plain-data value that several sides store and load at once, in relaxed words.
+    ///
+    /// Whole words of 8 bytes go as `AtomicU64`, the 0 to 7 bytes after them as `AtomicU8`; a byte is always
+    /// accessed with the same width. Nothing orders the words: a load during a store mixes both values.
+    #[repr(C, align(8))]
+    pub(crate) struct ValueWords<T>(UnsafeCell<MaybeUninit<T>>);
+
+    impl<T> ValueWords<T> {
+        /// Number of whole words; the tail starts behind them.
+        const WORDS: usize = size_of::<T>() / 8;
+
+        pub(crate) const fn new(value: T) -> Self {
+            Self(UnsafeCell::new(MaybeUninit::new(value)))
+        }
+
+        #[inline(always)]
+        fn word(&self, index: usize) -> &AtomicU64 {
+            assert!(index < Self::WORDS);
+            // SAFETY: in bounds, and aligned since the value starts on a multiple of 8. The bytes are
+            // initialised (whoever stores or loads has a `T` without padding), and all sides touch them only
+            // through `word` and `tail`.
+            unsafe { AtomicU64::from_ptr(self.0.get().cast::<u64>().add(index)) }
+        }
+
+        #[inline(always)]
+        fn tail(&self, index: usize) -> &AtomicU8 {
+            let at = Self::WORDS * 8 + index;
+            assert!(at < size_of::<T>());
+            // SAFETY: as in `word`; a byte is always aligned.
+            unsafe { AtomicU8::from_ptr(self.0.get().cast::<u8>().add(at)) }
+        }
+    }
+
+    impl<T: FromBytes + IntoBytes + Immutable> ValueWords<T> {
+        /// Writes the value, word by word.
+        #[inline]
+        pub(crate) fn store(&self, value: &T) {
+            let (words, tail) = value.as_bytes().as_chunks::<8>();
+            for (index, word) in words.iter().enumerate() {
+                self.word(index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+            for (index, byte) in tail.iter().enumerate() {
+                self.tail(index).store(*byte, Ordering::Relaxed);
+            }
+        }
+
+        /// Reads the value, word by word, and calls `between` after half of the words.
+        #[inline]
+        pub(crate) fn load(&self, value: &mut T, between: impl FnOnce()) {
+            let (words, tail) = value.as_mut_bytes().as_chunks_mut::<8>();
+            let half = words.len() / 2;
+            let (first, second) = words.split_at_mut(half);
+            self.load_words(first, 0);
+            between();
+            self.load_words(second, half);
+            for (index, byte) in tail.iter_mut().enumerate() {
+                *byte = self.tail(index).load(Ordering::Relaxed);
+            }
+        }
+
+        #[inline(always)]
+        fn load_words(&self, target: &mut [[u8; 8]], first: usize) {
+            for (index, word) in target.iter_mut().enumerate() {
+                *word = self.word(first + index).load(Ordering::Relaxed).to_ne_bytes();
+            }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod value {
+    use super::{AtomicU64, Ordering};
+    use core::marker::PhantomData;
+    use std::vec::Vec;
+    use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+    /// The value in a model: one loom word for each 8 bytes begun.
+    pub(crate) struct ValueWords<T> {
+        words: Vec<AtomicU64>,
+        value: PhantomData<T>,
+    }
+
+    impl<T: FromBytes + IntoBytes + Immutable> ValueWords<T> {
+        pub(crate) fn new(value: T) -> Self {
+            let words = (0..size_of::<T>().div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
+            let cell = Self { words, value: PhantomData };
+            cell.store(&value);
+            cell
+        }
+
+        pub(crate) fn store(&self, value: &T) {
+            for (word, chunk) in self.words.iter().zip(value.as_bytes().chunks(8)) {
+                let mut padded = [0; 8];
+                padded[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
+            }
+        }
+
+        pub(crate) fn load(&self, value: &mut T, between: impl FnOnce()) {
+            let mut between = Some(between);
+            let half = self.words.len() / 2;
+            for (index, (word, chunk)) in self.words.iter().zip(value.as_mut_bytes().chunks_mut(8)).enumerate() {
+                if index == half {
+                    between.take().into_iter().for_each(|between| between());
+                }
+                let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+                chunk.copy_from_slice(&bytes[..chunk.len()]);
+            }
+            between.into_iter().for_each(|between| between());
+        }
+    }
+}
+
+pub(crate) use value::ValueWords;
+
+// SAFETY: the words are only touched atomically, and a shared value hands copies of the `T` to other threads,
+// which is what `T: Send` allows.
+unsafe impl<T: Send> Sync for ValueWords<T> {}

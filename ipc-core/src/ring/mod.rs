@@ -30,3 +30,5 @@ pub use walk::Violation;
 
 #[cfg(test)]
 mod tests;
+pub(crate) use read::Payload;
+pub(crate) use reserve::OpenBatch;

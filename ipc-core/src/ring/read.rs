@@ -136,9 +136,15 @@ impl<'a> Consumer<'a> {
         self.walk.step()
     }
 
+    /// Steps to the next record without consuming it, for callers that keep a guard of their own.
+    #[inline(always)]
+    pub(crate) fn take_payload(&mut self) -> Result<Option<Payload>, Violation> {
+        Ok(self.take()?.map(|extent| Payload::new(self.memory.bytes(), extent)))
+    }
+
     /// Consumes everything up to the walk's cursor: `records` of them.
     #[inline(always)]
-    fn release(&mut self, records: u64) {
+    pub(crate) fn release(&mut self, records: u64) {
         self.released = self.walk.cursor;
         self.messages += records;
         let progress = &self.memory.control().consumer;
@@ -195,6 +201,18 @@ impl Payload {
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.bytes.pointer(self.extent.position)
+    }
+
+    /// Copies all of it.
+    #[cfg(feature = "std")]
+    pub(crate) fn to_vec(self) -> std::vec::Vec<u8> {
+        let mut copy = std::vec::Vec::with_capacity(self.len());
+        // SAFETY: the vector has room for `len` bytes; the extent is checked as in `read_at`.
+        unsafe {
+            self.bytes.copy_out(self.extent.position, copy.as_mut_ptr(), self.len());
+            copy.set_len(self.len());
+        }
+        copy
     }
 }
 
@@ -268,9 +286,9 @@ impl ReadBatch<'_, '_> {
 
     #[inline(always)]
     pub(crate) fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
-        let extent = self.consumer.take()?;
-        self.taken += u64::from(extent.is_some());
-        Ok(extent.map(|extent| Payload::new(self.consumer.memory.bytes(), extent)))
+        let payload = self.consumer.take_payload()?;
+        self.taken += u64::from(payload.is_some());
+        Ok(payload)
     }
 
     /// Records taken so far.

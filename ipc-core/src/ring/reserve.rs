@@ -113,8 +113,20 @@ impl<'a> Producer<'a> {
     /// ```
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, 'a>, ReserveError> {
-        let at = self.claim(self.tail, len as u64)?;
-        Ok(Reservation { at, len, producer: self })
+        let at = self.claim_record(len)?;
+        Ok(self.reservation(at, len))
+    }
+
+    /// Finds room for a record of `len` bytes; the answer holds until the next claim or commit.
+    #[inline(always)]
+    pub(crate) fn claim_record(&mut self, len: usize) -> Result<u64, ReserveError> {
+        self.claim(self.tail, len as u64)
+    }
+
+    /// The guard for room that was claimed just before.
+    #[inline(always)]
+    pub(crate) fn reservation(&mut self, at: u64, len: usize) -> Reservation<'_, 'a> {
+        Reservation { at, len, producer: self }
     }
 
     /// Copies `payload` into a record and publishes it.
@@ -132,14 +144,7 @@ impl<'a> Producer<'a> {
     /// Starts a batch: its records are packed tight and published together, by one store.
     #[inline]
     pub fn batch(&mut self) -> Batch<'_, 'a> {
-        Batch {
-            first: self.tail,
-            first_header: Header::from_bits(0),
-            last: self.tail,
-            end: self.tail,
-            records: 0,
-            producer: self,
-        }
+        Batch { open: self.open_batch(), producer: self }
     }
 
     /// Says once, after commits, whether a sleeping consumer must be woken for them.
@@ -288,7 +293,15 @@ pub struct Reservation<'p, 'a> {
     len: usize,
 }
 
-impl Reservation<'_, '_> {
+impl<'p, 'a> Reservation<'p, 'a> {
+    #[inline(always)]
+    fn publish(self) -> &'p mut Producer<'a> {
+        let Self { producer, at, len } = self;
+        let header = Header::record(stamp(at, producer.shift), len as u64);
+        producer.commit(at, header, at + HEADER + len as u64, 1);
+        producer
+    }
+
     /// Payload bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -327,9 +340,13 @@ impl Reservation<'_, '_> {
     /// Publishes the record.
     #[inline(always)]
     pub fn commit(self) {
-        let Self { producer, at, len } = self;
-        let header = Header::record(stamp(at, producer.shift), len as u64);
-        producer.commit(at, header, at + HEADER + len as u64, 1);
+        self.publish();
+    }
+
+    /// Publishes the record and takes the answer of [`Producer::take_wake`].
+    #[inline(always)]
+    pub(crate) fn commit_and_take_wake(self) -> bool {
+        self.publish().take_wake()
     }
 }
 
@@ -337,14 +354,7 @@ impl Reservation<'_, '_> {
 #[must_use = "a batch that is not committed is dropped unseen"]
 pub struct Batch<'p, 'a> {
     producer: &'p mut Producer<'a>,
-    /// Position and value of the header that publishes the batch: stored last.
-    first: u64,
-    first_header: Header,
-    /// Position of the header of the last record.
-    last: u64,
-    /// Where the next record would begin.
-    end: u64,
-    records: u64,
+    open: OpenBatch,
 }
 
 impl Batch<'_, '_> {
@@ -355,69 +365,106 @@ impl Batch<'_, '_> {
     /// that the batch itself fills the ring: commit it and go on with another.
     #[inline(always)]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), ReserveError> {
-        let len = payload.len() as u64;
-        let at = if self.records == 0 { self.producer.claim(self.first, len)? } else { self.follow(len)? };
-        // SAFETY: inside the space just found, which is ours until [P1].
-        unsafe { self.producer.bytes.copy_in(at + HEADER, payload.as_ptr(), payload.len()) };
-        let header = Header::record(stamp(at, self.producer.shift), len);
-        if self.records == 0 {
-            self.first = at;
-            self.first_header = header;
-        } else {
-            // MORE is taken back from the last record at the commit.
-            self.producer.bytes.word(at).store(header.with_more().bits(), Ordering::Relaxed);
-        }
-        self.last = at;
-        self.end = round_up(at + HEADER + len, HEADER);
-        self.records += 1;
-        Ok(())
-    }
-
-    /// Finds room behind the last record, over the end of the area if need be.
-    #[inline(always)]
-    fn follow(&mut self, len: u64) -> Result<u64, ReserveError> {
-        let bytes = self.producer.bytes;
-        if len > self.producer.max_record() {
-            return Err(ReserveError::TooLarge { len, max: self.producer.max_record() });
-        }
-        let index = bytes.index(self.end);
-        if index + HEADER + len <= bytes.capacity() {
-            self.producer.ensure(self.end + HEADER + len)?;
-            return Ok(self.end);
-        }
-        let next = self.end + bytes.capacity() - index;
-        self.producer.ensure(next + HEADER + len)?;
-        let pad = Header::pad(stamp(self.end, self.producer.shift)).with_more();
-        bytes.word(self.end).store(pad.bits(), Ordering::Relaxed);
-        Ok(next)
+        self.producer.append(&mut self.open, payload)
     }
 
     /// Records in the batch so far.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.records
+        self.open.records
     }
 
     /// Says whether the batch holds no record yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records == 0
+        self.open.records == 0
     }
 
     /// Publishes all records with one store. An empty batch publishes nothing.
     #[inline(always)]
     pub fn commit(self) {
-        let Self { producer, first, first_header, last, end, records } = self;
+        self.producer.commit_batch(self.open);
+    }
+}
+
+/// The books of a batch that is being filled. Forgetting them aborts it.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenBatch {
+    /// Position and value of the header that publishes the batch: stored last.
+    first: u64,
+    first_header: Header,
+    /// Position of the header of the last record.
+    last: u64,
+    /// Where the next record would begin.
+    end: u64,
+    records: u64,
+}
+
+impl OpenBatch {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u64 {
+        self.records
+    }
+}
+
+impl Producer<'_> {
+    #[inline(always)]
+    pub(crate) fn open_batch(&self) -> OpenBatch {
+        let tail = self.tail;
+        OpenBatch { first: tail, first_header: Header::from_bits(0), last: tail, end: tail, records: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn append(&mut self, batch: &mut OpenBatch, payload: &[u8]) -> Result<(), ReserveError> {
+        let len = payload.len() as u64;
+        let at = if batch.records == 0 { self.claim(self.tail, len)? } else { self.follow(batch.end, len)? };
+        // SAFETY: inside the space just found, which is ours until [P1].
+        unsafe { self.bytes.copy_in(at + HEADER, payload.as_ptr(), payload.len()) };
+        let header = Header::record(stamp(at, self.shift), len);
+        if batch.records == 0 {
+            batch.first = at;
+            batch.first_header = header;
+        } else {
+            // MORE is taken back from the last record at the commit.
+            self.bytes.word(at).store(header.with_more().bits(), Ordering::Relaxed);
+        }
+        batch.last = at;
+        batch.end = round_up(at + HEADER + len, HEADER);
+        batch.records += 1;
+        Ok(())
+    }
+
+    /// Finds room right behind a record of the same batch, over the end of the area if need be.
+    #[inline(always)]
+    fn follow(&mut self, end: u64, len: u64) -> Result<u64, ReserveError> {
+        if len > self.max_record() {
+            return Err(ReserveError::TooLarge { len, max: self.max_record() });
+        }
+        let index = self.bytes.index(end);
+        if index + HEADER + len <= self.bytes.capacity() {
+            self.ensure(end + HEADER + len)?;
+            return Ok(end);
+        }
+        let next = end + self.bytes.capacity() - index;
+        self.ensure(next + HEADER + len)?;
+        let pad = Header::pad(stamp(end, self.shift)).with_more();
+        self.bytes.word(end).store(pad.bits(), Ordering::Relaxed);
+        Ok(next)
+    }
+
+    #[inline(always)]
+    pub(crate) fn commit_batch(&mut self, batch: OpenBatch) {
+        let OpenBatch { first, first_header, last, end, records } = batch;
         if records == 0 {
             return;
         }
         let mut header = first_header;
         if records > 1 {
             header = header.with_more();
-            let word = producer.bytes.word(last);
+            let word = self.bytes.word(last);
             let last_header = Header::from_bits(word.load(Ordering::Relaxed)).without_more();
             word.store(last_header.bits(), Ordering::Relaxed);
         }
-        producer.commit(first, header, end, records);
+        self.commit(first, header, end, records);
     }
 }

@@ -1,0 +1,368 @@
+//! Connecting to a listener.
+
+use crate::connection::Connection;
+use crate::handshake::{Hello, MAX_PACKET, Malformed, Refusal, Welcome};
+use crate::link::{Link, Role};
+use crate::os::address::{AddressError, SocketAddress};
+use crate::os::admission::Peer;
+use crate::os::admission::{PeerPolicy, own_user};
+use crate::os::bell::{Bell, Deadline};
+use crate::os::fork::{self, GuardedFd};
+use crate::os::packet::{self, Packet};
+use crate::os::rendezvous::{DialError, connect_stream};
+use crate::os::segment::{Segment, SegmentError, SegmentOptions};
+use crate::os::{membarrier, socket};
+use crate::wait::WaitStrategy;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io;
+use std::string::String;
+use std::time::Duration;
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name cannot be one, or its directory cannot be trusted.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// There is no listener that could be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The server said no.
+    #[error("the server of {name} refused the connection: {refusal}")]
+    Refused {
+        /// The name that was connected to.
+        name: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The server's answer makes no sense.
+    #[error("the server of {name} answered wrongly: {malformed}")]
+    Malformed {
+        /// The name that was connected to.
+        name: String,
+        /// What was wrong.
+        malformed: Malformed,
+    },
+    /// The server hung up in the middle of the handshake.
+    #[error("the server of {name} hung up before it answered")]
+    HungUp {
+        /// The name that was connected to.
+        name: String,
+    },
+    /// The policy does not admit the server's user.
+    #[error(
+        "the server of {name} runs as user {uid}; the policy ({policy}) does not admit it, this process runs as {own_uid}"
+    )]
+    Policy {
+        /// The name that was connected to.
+        name: String,
+        /// The server's user id.
+        uid: u32,
+        /// Our own.
+        own_uid: u32,
+        /// The policy.
+        policy: String,
+    },
+    /// The server's memory is more than the client wants to map.
+    #[error("the server of {name} offers a segment of {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// The name that was connected to.
+        name: String,
+        /// Bytes in the segment.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The server's segment cannot be used.
+    #[error("the segment from the server of {name} is refused: {source}")]
+    Segment {
+        /// The name that was connected to.
+        name: String,
+        /// Why.
+        source: SegmentError,
+    },
+    /// No connection was made before the deadline.
+    #[error("no connection to {name} within {waited:?}: {stage}")]
+    TimedOut {
+        /// The name that was connected to.
+        name: String,
+        /// How long the call waited.
+        waited: Duration,
+        /// What it waited for.
+        stage: &'static str,
+    },
+    /// The system failed.
+    #[error("{action} failed: {source}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How to connect. [`connect`] is the short form.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// let client = ipc_core::ConnectOptions::new()
+///     .wait_for_listener(true)
+///     .timeout(Duration::from_secs(10))
+///     .connect("sensors")?;
+/// # Ok::<(), ipc_core::ConnectError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConnectOptions {
+    timeout: Option<Duration>,
+    wait_for_listener: bool,
+    to_server_capacity: Option<u64>,
+    to_client_capacity: Option<u64>,
+    max_segment: u64,
+    policy: PeerPolicy,
+    segment: SegmentOptions,
+    strategy: WaitStrategy,
+    membarrier: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Some(Duration::from_secs(5)),
+            wait_for_listener: false,
+            to_server_capacity: None,
+            to_client_capacity: None,
+            max_segment: 4 << 30,
+            policy: PeerPolicy::default(),
+            segment: SegmentOptions::default(),
+            strategy: WaitStrategy::default(),
+            membarrier: true,
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults of [`connect`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long to wait for the listener and its answer. Default: 5 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Wait as long as it takes.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// Whether to wait for a listener that is not there yet, until the timeout. Default: false.
+    pub fn wait_for_listener(mut self, wait: bool) -> Self {
+        self.wait_for_listener = wait;
+        self
+    }
+
+    /// Ring capacities to ask for, in bytes: to the server and to the client, powers of two from 4 KiB to 1 GiB. The server
+    /// may give others. Default: what the server thinks best.
+    pub fn capacities(mut self, to_server: u64, to_client: u64) -> Self {
+        self.to_server_capacity = Some(to_server);
+        self.to_client_capacity = Some(to_client);
+        self
+    }
+
+    /// The largest segment to map, in bytes. Default: 4 GiB.
+    pub fn max_segment(mut self, bytes: u64) -> Self {
+        self.max_segment = bytes;
+        self
+    }
+
+    /// Which users' servers are accepted. Default: our own.
+    pub fn policy(mut self, policy: PeerPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How the segment is mapped.
+    pub fn segment(mut self, options: SegmentOptions) -> Self {
+        self.segment = options;
+        self
+    }
+
+    /// How blocking calls wait.
+    pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Whether to use `membarrier(2)` where both sides have it; fences otherwise. Default: true.
+    pub fn membarrier(mut self, wanted: bool) -> Self {
+        self.membarrier = wanted;
+        self
+    }
+
+    /// Connects to the listener of this name or absolute path.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect(&self, name: impl AsRef<OsStr>) -> Result<Connection, ConnectError> {
+        let address = SocketAddress::resolve(name)?;
+        let deadline = match self.timeout {
+            Some(timeout) => Deadline::after(timeout),
+            None => Deadline::never(),
+        };
+        let socket = self.dial(&address, deadline)?;
+        self.shake_hands(&address, socket, deadline)
+    }
+
+    fn dial(&self, address: &SocketAddress, deadline: Deadline) -> Result<GuardedFd, ConnectError> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let refused = match connect_stream(address) {
+                Ok(socket) => return GuardedFd::new(socket).map_err(preparing),
+                Err(refused) => refused,
+            };
+            let stage = match refused {
+                ref dial if dial.nobody_listens() && self.wait_for_listener => "nobody listens",
+                DialError::Busy { .. } => "the listener's queue is full",
+                other => return Err(other.into()),
+            };
+            if deadline.is_over() {
+                return Err(ConnectError::TimedOut { name: address.name().into(), waited: deadline.waited(), stage });
+            }
+            std::thread::sleep(deadline.left().map_or(pause, |left| left.min(pause)));
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn shake_hands(
+        &self,
+        address: &SocketAddress,
+        socket: GuardedFd,
+        deadline: Deadline,
+    ) -> Result<Connection, ConnectError> {
+        let name = || String::from(address.name());
+        let peer =
+            Peer::of(&socket).map_err(|source| ConnectError::Os { action: "asking who the server is", source })?;
+        if !self.policy.admits(peer.credentials()) {
+            return Err(ConnectError::Policy {
+                name: name(),
+                uid: peer.credentials().uid,
+                own_uid: own_user(),
+                policy: std::format!("{:?}", self.policy),
+            });
+        }
+        let membarrier = self.membarrier && membarrier::register();
+        let hello = Hello::new(membarrier, self.to_server_capacity, self.to_client_capacity);
+        // A server that has hung up already may have left its reasons in the socket.
+        let _ = packet::send(&socket, &hello.encode(), &[]);
+
+        let mut buffer = [0; MAX_PACKET];
+        let answer = await_packet(&socket, &mut buffer, deadline).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => {
+                ConnectError::TimedOut { name: name(), waited: deadline.waited(), stage: "the server does not answer" }
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ConnectError::HungUp { name: name() },
+            _ => ConnectError::Os { action: "waiting for the server's answer", source: error },
+        })?;
+        let welcome = Welcome::decode(&buffer[..answer.len])
+            .map_err(|malformed| ConnectError::Malformed { name: name(), malformed })?
+            .map_err(|refusal| ConnectError::Refused { name: name(), refusal })?;
+        let (memory, space) = self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
+        let segment = Segment::attach(memory, welcome.size, welcome.geometry, self.segment)
+            .map_err(|source| ConnectError::Segment { name: name(), source })?;
+        let space = GuardedFd::new(space).map_err(preparing)?;
+        socket::set_blocking(&socket).map_err(preparing)?;
+        let link = Link::new(
+            Role::Client,
+            segment,
+            Bell::new(socket),
+            Bell::new(space),
+            peer,
+            fork::token(),
+            membarrier && welcome.membarrier,
+            None,
+        );
+        // SAFETY: the link is new; the server keeps the other halves.
+        Ok(unsafe { Connection::new(link, self.strategy) })
+    }
+
+    /// Takes the two descriptors out of a welcome; anything else beside it is refused.
+    fn check_answer(&self, welcome: &Welcome, answer: Packet) -> Result<(OwnedFd, OwnedFd), AnswerError> {
+        if welcome.size > self.max_segment {
+            return Err(AnswerError::TooLarge { size: welcome.size, limit: self.max_segment });
+        }
+        let found = answer.fds.len() as u64;
+        let mut fds = answer.fds.into_iter();
+        let (Some(memory), Some(space), None, false) = (fds.next(), fds.next(), fds.next(), answer.truncated) else {
+            let field = "number of file descriptors";
+            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value: found, min: 2, max: 2 }));
+        };
+        if !socket::is_unix_seqpacket(&space) {
+            let field = "second file descriptor's kind (1: a Unix packet socket)";
+            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value: 0, min: 1, max: 1 }));
+        }
+        Ok((memory, space))
+    }
+}
+
+fn preparing(source: io::Error) -> ConnectError {
+    ConnectError::Os { action: "preparing the connection's sockets", source }
+}
+
+/// What can be wrong with an answer, before the server's name is added.
+enum AnswerError {
+    TooLarge { size: u64, limit: u64 },
+    Malformed(Malformed),
+}
+
+impl AnswerError {
+    fn named(self, name: String) -> ConnectError {
+        match self {
+            Self::TooLarge { size, limit } => ConnectError::TooLarge { name, size, limit },
+            Self::Malformed(malformed) => ConnectError::Malformed { name, malformed },
+        }
+    }
+}
+
+/// Waits for one packet. The end of the connection is an error.
+fn await_packet(socket: &GuardedFd, buffer: &mut [u8], deadline: Deadline) -> io::Result<Packet> {
+    loop {
+        let timeout = deadline.left().and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        match packet::receive(socket, buffer) {
+            Ok(packet) if packet.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// Connects to the listener of this name or absolute path.
+///
+/// A name stands for a socket in `$XDG_RUNTIME_DIR/ipc`, or in a directory of this user's own under `/tmp`.
+///
+/// # Errors
+/// [`ConnectError`]; among them that nobody listens (see [`ConnectOptions::wait_for_listener`]).
+///
+/// # Examples
+/// ```no_run
+/// let mut client = ipc_core::connect("sensors")?;
+/// client.send(b"hello")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn connect(name: impl AsRef<OsStr>) -> Result<Connection, ConnectError> {
+    ConnectOptions::new().connect(name)
+}

@@ -1,0 +1,492 @@
+//! Listening for connections: admission, limits, and handshakes that nobody can hold up.
+
+use crate::connection::Connection;
+use crate::handshake::{Hello, MAX_PACKET, Malformed, Refusal, Welcome};
+use crate::layout::{DEFAULT_CAPACITY, Geometry, is_capacity};
+use crate::link::{Link, Role};
+use crate::os::address::{AddressError, SocketAddress};
+use crate::os::admission::Peer;
+use crate::os::admission::{PeerPolicy, own_user};
+use crate::os::bell::{Bell, Deadline};
+use crate::os::fork::{self, GuardedFd};
+use crate::os::rendezvous::{BindError, BoundSocket, DEFAULT_MODE};
+use crate::os::segment::{Segment, SegmentError, SegmentOptions};
+use crate::os::{membarrier, packet, socket};
+use crate::sync::{AtomicU64, Ordering};
+use crate::wait::WaitStrategy;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec::Vec;
+
+/// Why no listener was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The name cannot be one, or its directory cannot be trusted.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The socket could not be put there.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A ring capacity that no ring can have.
+    #[error("a ring capacity of {capacity} bytes was given; it must be a power of two from 4 KiB to 1 GiB")]
+    Capacity {
+        /// What was given.
+        capacity: u64,
+    },
+}
+
+/// Why no connection was accepted. Clients that are turned away are no error: see [`Listener::refused`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// No client came before the deadline.
+    #[error("no client connected for {waited:?}")]
+    TimedOut {
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// This process is a forked child of the one that listens.
+    #[error("the listener belongs to the parent process; a forked child needs one of its own")]
+    Forked,
+    /// The system failed.
+    #[error("{action} failed: {source}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Clients that have connected and not said hello yet; the oldest makes room for a newer one.
+const MAX_PENDING: usize = 64;
+
+/// How to listen. [`Listener::bind`] is the short form.
+///
+/// # Examples
+/// ```no_run
+/// let listener = ipc_core::ListenOptions::new().max_connections(8).capacity(1 << 20).bind("sensors")?;
+/// # Ok::<(), ipc_core::ListenError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ListenOptions {
+    mode: u32,
+    backlog: i32,
+    capacity: u64,
+    max_capacity: u64,
+    max_connections: u64,
+    max_memory: u64,
+    handshake_timeout: Duration,
+    policy: PeerPolicy,
+    segment: SegmentOptions,
+    strategy: WaitStrategy,
+    membarrier: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            mode: DEFAULT_MODE,
+            backlog: 128,
+            capacity: DEFAULT_CAPACITY,
+            max_capacity: 64 << 20,
+            max_connections: 1024,
+            max_memory: 4 << 30,
+            handshake_timeout: Duration::from_secs(1),
+            policy: PeerPolicy::default(),
+            segment: SegmentOptions::default(),
+            strategy: WaitStrategy::default(),
+            membarrier: true,
+        }
+    }
+}
+
+impl ListenOptions {
+    /// The defaults of [`Listener::bind`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Permission bits of the socket file. Default: 0600.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Ring capacity in bytes of each direction, for clients that ask for none: a power of two from 4 KiB to 1 GiB.
+    /// Default: 256 KiB.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self.max_capacity = self.max_capacity.max(bytes);
+        self
+    }
+
+    /// The largest ring that a client gets, whatever it asks for. Default: 64 MiB.
+    pub fn max_capacity(mut self, bytes: u64) -> Self {
+        self.max_capacity = bytes;
+        self
+    }
+
+    /// Connections at a time. Default: 1024.
+    pub fn max_connections(mut self, connections: u64) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Shared memory of all connections together, in bytes. Default: 4 GiB.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = bytes;
+        self
+    }
+
+    /// How long a client may be silent after it has connected. Default: 1 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Which users' clients are accepted. Default: our own.
+    pub fn policy(mut self, policy: PeerPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How segments are made.
+    pub fn segment(mut self, options: SegmentOptions) -> Self {
+        self.segment = options;
+        self
+    }
+
+    /// How blocking calls of connections wait.
+    pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Whether to use `membarrier(2)` where both sides have it; fences otherwise. Default: true.
+    pub fn membarrier(mut self, wanted: bool) -> Self {
+        self.membarrier = wanted;
+        self
+    }
+
+    /// Listens under this name or absolute path.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind(self, name: impl AsRef<OsStr>) -> Result<Listener, ListenError> {
+        for capacity in [self.capacity, self.max_capacity] {
+            if !is_capacity(capacity) {
+                return Err(ListenError::Capacity { capacity });
+            }
+        }
+        let address = SocketAddress::resolve(name)?;
+        let socket = BoundSocket::bind(&address, self.mode, self.backlog)?;
+        Ok(Listener {
+            socket,
+            label: address.label(),
+            options: self,
+            pending: VecDeque::new(),
+            used: Arc::default(),
+            refused: 0,
+            last_refusal: None,
+            owner: fork::token(),
+        })
+    }
+}
+
+/// Accepts connections under a name. Dropping it takes the name away; a killed process leaves a file that the next one to use the
+/// name replaces.
+pub struct Listener {
+    socket: BoundSocket,
+    label: std::string::String,
+    options: ListenOptions,
+    /// Connected clients that have not said hello, oldest first.
+    pending: VecDeque<Pending>,
+    used: Arc<Used>,
+    refused: u64,
+    last_refusal: Option<Refusal>,
+    owner: fork::ForkToken,
+}
+
+struct Pending {
+    socket: GuardedFd,
+    deadline: Deadline,
+}
+
+/// What the living connections of a listener use.
+#[derive(Default)]
+struct Used {
+    connections: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One connection's share of it.
+struct Lease {
+    used: Arc<Used>,
+    bytes: u64,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Relaxed: counters only, nothing is published through them.
+        self.used.connections.fetch_sub(1, Ordering::Relaxed);
+        self.used.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Listener {
+    /// Listens under this name or absolute path, with the defaults.
+    ///
+    /// # Errors
+    /// [`ListenError`], among them that somebody listens there already.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let mut server = ipc_core::Listener::bind("sensors")?.accept()?;
+    /// let message = server.recv()?.to_vec();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind(name: impl AsRef<OsStr>) -> Result<Self, ListenError> {
+        ListenOptions::new().bind(name)
+    }
+
+    /// Waits for the next client that completes the handshake and is admitted.
+    ///
+    /// # Errors
+    /// [`AcceptError::Os`] if the system fails (no descriptors left, say), [`AcceptError::Forked`] in a forked child.
+    pub fn accept(&mut self) -> Result<Connection, AcceptError> {
+        self.accept_until(Deadline::never())
+    }
+
+    /// Waits for the next client for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`], and [`AcceptError::TimedOut`].
+    pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Connection, AcceptError> {
+        self.accept_until(Deadline::after(timeout))
+    }
+
+    /// The next client if one is ready. It never waits.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub fn try_accept(&mut self) -> Result<Option<Connection>, AcceptError> {
+        match self.accept_until(Deadline::after(Duration::ZERO)) {
+            Ok(connection) => Ok(Some(connection)),
+            Err(AcceptError::TimedOut { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the socket file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.socket.address().path()
+    }
+
+    /// Clients turned away so far: refused, malformed, silent for too long, or gone.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Why the last client was refused, if one was.
+    #[must_use]
+    pub fn last_refusal(&self) -> Option<Refusal> {
+        self.last_refusal
+    }
+
+    /// Connections that live at the moment.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.used.connections.load(Ordering::Relaxed)
+    }
+
+    fn accept_until(&mut self, deadline: Deadline) -> Result<Connection, AcceptError> {
+        if !self.owner.is_original() {
+            return Err(AcceptError::Forked);
+        }
+        loop {
+            let ready = self.poll(deadline)?;
+            if ready.listener {
+                self.take_in()?;
+            }
+            // Later ones first, so that removing one does not move those still to be looked at.
+            for at in ready.pending.into_iter().rev() {
+                if let Some(pending) = self.pending.remove(at)
+                    && let Some(connection) = self.answer(pending)
+                {
+                    return Ok(connection);
+                }
+            }
+            self.forget_silent();
+            if deadline.is_over() && !self.has_work() {
+                return Err(AcceptError::TimedOut { waited: deadline.waited() });
+            }
+        }
+    }
+
+    /// Waits until a client connects, a connected one speaks, or a deadline passes.
+    fn poll(&self, deadline: Deadline) -> Result<Ready, AcceptError> {
+        let mut fds = Vec::with_capacity(1 + self.pending.len());
+        fds.push(PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN));
+        fds.extend(self.pending.iter().map(|p| PollFd::from_borrowed_fd(p.socket.as_fd(), PollFlags::IN)));
+        let oldest = self.pending.front().and_then(|pending| pending.deadline.left());
+        let left = [deadline.left(), oldest].into_iter().flatten().min();
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(AcceptError::Os { action: "waiting for clients", source: errno.into() }),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let listener = ready.next().unwrap_or(false);
+        let pending = ready.enumerate().filter_map(|(at, ready)| ready.then_some(at)).collect();
+        Ok(Ready { listener, pending })
+    }
+
+    /// Says whether another round would find something without waiting.
+    fn has_work(&self) -> bool {
+        self.poll(Deadline::after(Duration::ZERO)).is_ok_and(|ready| ready.listener || !ready.pending.is_empty())
+    }
+
+    /// Accepts one connected client; it has until the handshake timeout to say hello.
+    fn take_in(&mut self) -> Result<(), AcceptError> {
+        let flags = SocketFlags::CLOEXEC;
+        match GuardedFd::open(|| Ok(accept_with(&self.socket, flags)?)) {
+            Ok(socket) => {
+                if self.pending.len() >= MAX_PENDING {
+                    self.pending.pop_front();
+                    self.refused += 1;
+                }
+                let deadline = Deadline::after(self.options.handshake_timeout);
+                self.pending.push_back(Pending { socket, deadline });
+                Ok(())
+            }
+            Err(error) if is_transient(&error) => Ok(()),
+            Err(source) => Err(AcceptError::Os { action: "accepting a client", source }),
+        }
+    }
+
+    fn forget_silent(&mut self) {
+        while self.pending.front().is_some_and(|pending| pending.deadline.is_over()) {
+            self.pending.pop_front();
+            self.refused += 1;
+        }
+    }
+
+    /// Reads a client's hello and answers it. `None` if there is no connection after that.
+    fn answer(&mut self, pending: Pending) -> Option<Connection> {
+        match self.welcome(&pending.socket) {
+            Ok((segment, space, peer, membarrier, lease)) => {
+                let link = Link::new(
+                    Role::Server,
+                    segment,
+                    Bell::new(pending.socket),
+                    Bell::new(space),
+                    peer,
+                    fork::token(),
+                    membarrier,
+                    Some(Box::new(lease)),
+                );
+                // SAFETY: the link is new; the client gets the other halves.
+                Some(unsafe { Connection::new(link, self.options.strategy) })
+            }
+            Err(refusal) => {
+                self.refused += 1;
+                if let Some(refusal) = refusal {
+                    self.last_refusal = Some(refusal);
+                    // The client may have gone; it is turned away either way.
+                    let _ = packet::send(&pending.socket, &Welcome::encode(&Err(refusal)), &[]);
+                }
+                None
+            }
+        }
+    }
+
+    /// Makes what the client asks for and sends it. An error without a refusal: the client has gone.
+    #[expect(clippy::type_complexity, reason = "the parts of a link, used once")]
+    fn welcome(&self, client: &GuardedFd) -> Result<(Segment, GuardedFd, Peer, bool, Lease), Option<Refusal>> {
+        let mut buffer = [0; MAX_PACKET];
+        let packet = packet::receive(client, &mut buffer).map_err(|_| None)?;
+        if packet.len == 0 {
+            return Err(None);
+        }
+        let hello = Hello::decode(&buffer[..packet.len]).map_err(|_: Malformed| Refusal::Malformed)?;
+        let peer = Peer::of(client).map_err(resources)?;
+        if !self.options.policy.admits(peer.credentials()) {
+            let (uid, server_uid) = (peer.credentials().uid.into(), own_user().into());
+            return Err(Some(Refusal::Credentials { uid, server_uid }));
+        }
+        hello.check_layout()?;
+        let geometry = self.geometry(&hello);
+        let lease = self.lease(geometry.segment_size())?;
+        let segment = Segment::create(&self.label, geometry, self.options.segment).map_err(|error| match error {
+            SegmentError::NoMemory { source, .. } | SegmentError::Os { source, .. } => resources(source),
+            _ => Refusal::Malformed,
+        })?;
+        let (ours, theirs) = socket::pair().map_err(resources)?;
+        let ours = GuardedFd::new(ours).map_err(resources)?;
+        let membarrier = self.options.membarrier && hello.membarrier && membarrier::register();
+        let welcome = Welcome { membarrier, size: segment.size(), geometry };
+        let fds = [segment.as_fd(), theirs.as_fd()];
+        packet::send(client, &Welcome::encode(&Ok(welcome)), &fds).map_err(|_| None)?;
+        Ok((segment, ours, peer, membarrier, lease))
+    }
+
+    fn geometry(&self, hello: &Hello) -> Geometry {
+        let give = |wish: Option<u64>| wish.unwrap_or(self.options.capacity).min(self.options.max_capacity);
+        Geometry {
+            to_server_capacity: give(hello.to_server_capacity),
+            to_client_capacity: give(hello.to_client_capacity),
+        }
+    }
+
+    /// Takes a share of the limits, or says which one is reached. Only this listener adds, so check and addition need not be one step.
+    fn lease(&self, bytes: u64) -> Result<Lease, Refusal> {
+        let open = self.used.connections.load(Ordering::Relaxed);
+        if open >= self.options.max_connections {
+            return Err(Refusal::Connections { open, limit: self.options.max_connections });
+        }
+        let free = self.options.max_memory.saturating_sub(self.used.bytes.load(Ordering::Relaxed));
+        if bytes > free {
+            return Err(Refusal::Memory { needed: bytes, free });
+        }
+        self.used.connections.fetch_add(1, Ordering::Relaxed);
+        self.used.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Lease { used: self.used.clone(), bytes })
+    }
+}
+
+struct Ready {
+    listener: bool,
+    /// Indices into `pending`.
+    pending: Vec<usize>,
+}
+
+fn resources(error: io::Error) -> Refusal {
+    Refusal::Resources { errno: error.raw_os_error().unwrap_or_default().unsigned_abs().into() }
+}
+
+/// Errors of `accept` that concern one client, not the listener.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
+}
+
+/// Readable when a client connects. Call [`Listener::try_accept`] then, and again until no handshake is open: a client that has
+/// connected and not spoken does not show here.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

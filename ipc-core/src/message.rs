@@ -1,0 +1,179 @@
+//! A received message, in place.
+//!
+//! Promise: the bytes stay where they are until the guard is dropped, and then the space goes back to the
+//! sender. Refusal: unless the peer is trusted, no `&[u8]` is formed over them: a hostile peer can still write there.
+
+use crate::receiver::Receiver;
+use crate::ring::Payload;
+use core::marker::PhantomData;
+use std::vec::Vec;
+
+/// Whether the peer is believed not to write to messages after it has sent them: [`Untrusted`] or [`Trusted`].
+pub trait Trust: sealed::Sealed {}
+
+/// The peer may write to shared memory at any time. The default.
+#[derive(Debug)]
+pub enum Untrusted {}
+
+/// The peer keeps to the protocol: see [`crate::Connection::trust_peer`].
+#[derive(Debug)]
+pub enum Trusted {}
+
+impl Trust for Untrusted {}
+impl Trust for Trusted {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Untrusted {}
+    impl Sealed for super::Trusted {}
+}
+
+/// A message that is being read in place. Dropping it consumes it and gives its space back.
+#[must_use = "a message that is dropped is consumed"]
+pub struct Message<'r, T: Trust = Untrusted> {
+    receiver: &'r mut Receiver<T>,
+    payload: Payload,
+}
+
+/// A message of a batch. It stays readable until the batch is dropped.
+#[derive(Clone, Copy)]
+pub struct View<'b, T: Trust = Untrusted> {
+    payload: Payload,
+    batch: PhantomData<(&'b (), fn() -> T)>,
+}
+
+/// What a message and a view of one have in common.
+macro_rules! payload_methods {
+    ($type:ident, $life:lifetime) => {
+        impl<T: Trust> $type<$life, T> {
+            /// Bytes in the message.
+            #[inline]
+            #[must_use]
+            pub fn len(&self) -> usize {
+                self.payload.len()
+            }
+
+            /// Says whether the message has no bytes.
+            #[inline]
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Copies the message to the start of `target` and returns its length.
+            ///
+            /// # Panics
+            /// If `target` is shorter than the message.
+            #[inline]
+            pub fn copy_to(&self, target: &mut [u8]) -> usize {
+                let len = self.len();
+                assert!(target.len() >= len, "a message of {len} bytes does not fit {} bytes", target.len());
+                self.payload.read_at(0, &mut target[..len]);
+                len
+            }
+
+            /// Copies `target.len()` bytes from `offset` on.
+            ///
+            /// # Panics
+            /// If the message ends before.
+            #[inline]
+            pub fn read_at(&self, offset: usize, target: &mut [u8]) {
+                self.payload.read_at(offset, target);
+            }
+
+            /// Copies the message.
+            #[must_use]
+            pub fn to_vec(&self) -> Vec<u8> {
+                self.payload.to_vec()
+            }
+
+            /// First byte of the message: aligned to 8 bytes, valid for `len` bytes while the guard lives. A hostile peer
+            /// may write there meanwhile, so reading through it must bear any value at any time.
+            #[inline]
+            #[must_use]
+            pub fn as_ptr(&self) -> *const u8 {
+                self.payload.as_ptr()
+            }
+        }
+
+        impl core::ops::Deref for $type<$life, Trusted> {
+            type Target = [u8];
+
+            #[inline]
+            fn deref(&self) -> &[u8] {
+                // SAFETY: the extent lies inside the ring's data (checked by the walk), it is ours until the guard is
+                // dropped, and whoever called `trust_peer` promised that the peer writes nowhere else.
+                unsafe { core::slice::from_raw_parts(self.payload.as_ptr(), self.payload.len()) }
+            }
+        }
+    };
+}
+
+payload_methods!(Message, '_);
+payload_methods!(View, '_);
+
+impl<'r, T: Trust> Message<'r, T> {
+    #[inline(always)]
+    pub(crate) fn new(receiver: &'r mut Receiver<T>, payload: Payload) -> Self {
+        Self { receiver, payload }
+    }
+}
+
+impl<T: Trust> Drop for Message<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.receiver.release(1);
+    }
+}
+
+/// Messages that are received one after the other; their space is given back once, when the batch is dropped.
+#[must_use = "a batch that is dropped is consumed"]
+pub struct RecvBatch<'r, T: Trust = Untrusted> {
+    receiver: &'r mut Receiver<T>,
+    /// Taken from the ring to see that there is one, and not handed out yet.
+    first: Option<Payload>,
+    taken: u64,
+    limit: u64,
+}
+
+impl<'r, T: Trust> RecvBatch<'r, T> {
+    pub(crate) fn new(receiver: &'r mut Receiver<T>, first: Payload, limit: u64) -> Self {
+        Self { receiver, first: Some(first), taken: 1, limit }
+    }
+
+    /// The next message, or `None` when nothing more is published or the batch has as many as were asked for.
+    ///
+    /// # Errors
+    /// [`crate::RecvError::Violation`] if the peer wrote what it must not.
+    #[inline(always)]
+    pub fn try_next(&mut self) -> Result<Option<View<'_, T>>, crate::RecvError> {
+        if let Some(payload) = self.first.take() {
+            return Ok(Some(View { payload, batch: PhantomData }));
+        }
+        if self.taken >= self.limit {
+            return Ok(None);
+        }
+        let payload = self.receiver.take()?;
+        self.taken += u64::from(payload.is_some());
+        Ok(payload.map(|payload| View { payload, batch: PhantomData }))
+    }
+
+    /// Hands each message to `use_message` and returns how many there were.
+    ///
+    /// # Errors
+    /// As [`RecvBatch::try_next`].
+    #[inline(always)]
+    pub fn for_each(mut self, mut use_message: impl FnMut(View<'_, T>)) -> Result<u64, crate::RecvError> {
+        while let Some(message) = self.try_next()? {
+            use_message(message);
+        }
+        Ok(self.taken)
+    }
+}
+
+impl<T: Trust> Drop for RecvBatch<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.receiver.release(self.taken);
+    }
+}

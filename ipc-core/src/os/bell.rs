@@ -1,0 +1,146 @@
+//! One direction of waking: a socket that one side rings and the other sleeps on.
+//!
+//! Promise: ringing never waits, whatever the peer did to its end; a sleeper is woken by a ring and by the
+//! peer's death alike, and it costs no processor time until then. Refusal: it does not know whether anything is there; the
+//! ticket protocol of [`crate::doorbell`] does.
+
+use crate::os::fork::GuardedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// When a blocking call gives up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    started: Instant,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// Never.
+    pub(crate) fn never() -> Self {
+        Self { started: Instant::now(), at: None }
+    }
+
+    /// After `timeout`; one too long for the clock to express counts as never.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        let started = Instant::now();
+        Self { started, at: started.checked_add(timeout) }
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Time left, or `None` if there is no end.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slept {
+    /// The peer rang, or a signal came: look again.
+    Woken,
+    /// The deadline has passed.
+    TimedOut,
+    /// The peer has closed its end, or died.
+    PeerGone,
+}
+
+/// A socket that carries rings both ways: ours to the peer and the peer's to us.
+pub(crate) struct Bell {
+    socket: GuardedFd,
+}
+
+impl Bell {
+    pub(crate) fn new(socket: GuardedFd) -> Self {
+        Self { socket }
+    }
+
+    /// Wakes the peer. False if the peer has gone.
+    pub(crate) fn ring(&self) -> bool {
+        match send(&self.socket, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            // A full socket holds rings that the peer has not heard yet: one of them will wake it.
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Sleeps until the peer rings or goes, or the deadline passes.
+    pub(crate) fn sleep(&self, deadline: Deadline) -> io::Result<Slept> {
+        let Some(left) = deadline.left() else {
+            // Without a deadline one call does both: sleep, and take the ring off the socket.
+            return match recv(&self.socket, &mut [0; 8], RecvFlags::empty()) {
+                Err(Errno::AGAIN) => self.poll(None).map(|slept| self.hear(slept)),
+                result => Self::received(result.map(|(_, len)| len)),
+            };
+        };
+        self.poll(Some(left)).map(|slept| self.hear(slept))
+    }
+
+    /// Takes rings off the socket that were meant for an earlier sleep; a bounded number, as a hostile peer can send any number.
+    pub(crate) fn drain(&self) {
+        for _ in 0..16 {
+            if !matches!(recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT), Ok((_, 1..))) {
+                return;
+            }
+        }
+    }
+
+    /// Says, without sleeping, whether the peer has closed its end of this direction, or died.
+    pub(crate) fn is_peer_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..)) && fds[0].revents().intersects(gone)
+    }
+
+    /// Tells the peer's end that this side is gone, in this direction.
+    pub(crate) fn hang_up(&self, how: Shutdown) {
+        // Fails only if the peer is gone already.
+        let _ = shutdown(&self.socket, how);
+    }
+
+    fn poll(&self, left: Option<Duration>) -> io::Result<Slept> {
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => Ok(Slept::TimedOut),
+            Ok(_) | Err(Errno::INTR) => Ok(Slept::Woken),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Takes one ring off the socket, if there is one.
+    fn hear(&self, slept: Slept) -> Slept {
+        if slept != Slept::Woken {
+            return slept;
+        }
+        match recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => Slept::Woken,
+            result => Self::received(result.map(|(_, len)| len)).unwrap_or(Slept::PeerGone),
+        }
+    }
+
+    fn received(result: Result<usize, Errno>) -> io::Result<Slept> {
+        match result {
+            // SOCK_SEQPACKET: no bytes mean that the peer's end is closed.
+            Ok(0) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Slept::PeerGone),
+            Ok(_) | Err(Errno::INTR) => Ok(Slept::Woken),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,260 @@
+//! A segment: a sealed memfd, mapped once.
+//!
+//! Promise: a mapped segment can neither shrink nor grow under its users, whatever the peer does, and its size and
+//! header have been checked. It vanishes with its last holder; there is no name to remove. Refusal: the
+//! contents beyond the header are not looked at here.
+
+use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, is_capacity};
+use crate::os::fork::{self, ForkToken, GuardedFd};
+use crate::ring::RingMemory;
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+};
+use rustix::io::Errno;
+use std::format;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// How the memory of a segment is obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Reserve all memory when the segment is made, so that a shortage is an error then and not a signal later. Default: true.
+    pub reserve: bool,
+    /// Map all pages at once, so that no message pays a page fault. Default: true.
+    pub prefault: bool,
+    /// Use huge pages where the system has any to give; ordinary ones otherwise. Default: false.
+    pub huge_pages: bool,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> Self {
+        Self { reserve: true, prefault: true, huge_pages: false }
+    }
+}
+
+/// Why a segment could not be made or attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// A field of the segment, or of what the peer said of it, is not what it must be.
+    #[error("the segment's {field} is {value:#x}, it must be {expected:#x}")]
+    Field {
+        /// Which one.
+        field: &'static str,
+        /// What was found.
+        value: u64,
+        /// What is allowed.
+        expected: u64,
+    },
+    /// A ring capacity that no ring can have.
+    #[error("the segment's ring has {capacity} bytes; the capacity must be a power of two from 4 KiB to 1 GiB")]
+    Capacity {
+        /// What was asked for.
+        capacity: u64,
+    },
+    /// The memory is not there.
+    #[error("no memory for a segment of {size} bytes: {source}")]
+    NoMemory {
+        /// Size in bytes.
+        size: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another failure of the system.
+    #[error("{action} failed: {source}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn os(action: &'static str) -> impl FnOnce(Errno) -> SegmentError {
+    move |errno| SegmentError::Os { action, source: errno.into() }
+}
+
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+const HUGE_PAGE: u64 = 2 << 20;
+
+/// A mapped segment and the descriptor it was mapped from, which lets tools find it.
+pub(crate) struct Segment {
+    map: ManuallyDrop<MmapRaw>,
+    fd: GuardedFd,
+    geometry: Geometry,
+    owner: ForkToken,
+}
+
+impl Segment {
+    /// Makes a segment for rings of this geometry.
+    pub(crate) fn create(label: &str, geometry: Geometry, options: SegmentOptions) -> Result<Self, SegmentError> {
+        check_capacities(geometry)?;
+        let (fd, size) = allocate(&format!("ipc:{label}"), geometry.segment_size(), options)?;
+        fcntl_add_seals(&fd, SEALS).map_err(os("sealing the segment"))?;
+        let map = map(&fd, size, options)?;
+        let header = SegmentHeader { size, ..geometry.header() };
+        // SAFETY: the mapping is larger than the header and nobody else knows it yet.
+        unsafe { std::ptr::copy_nonoverlapping(header.as_bytes().as_ptr(), map.as_mut_ptr(), size_of_val(&header)) };
+        Self::new(map, fd, geometry)
+    }
+
+    /// Maps a segment that a peer made, of the geometry and size that it announced.
+    pub(crate) fn attach(
+        fd: OwnedFd,
+        size: u64,
+        geometry: Geometry,
+        options: SegmentOptions,
+    ) -> Result<Self, SegmentError> {
+        check_capacities(geometry)?;
+        let seals = fcntl_get_seals(&fd).map_err(os("reading the segment's seals"))?;
+        if !seals.contains(SEALS) {
+            let (value, expected) = (u64::from(seals.bits()), u64::from(SEALS.bits()));
+            return Err(SegmentError::Field { field: "seals", value, expected });
+        }
+        let least = geometry.segment_size();
+        if size < least || size > least.next_multiple_of(HUGE_PAGE) {
+            return Err(SegmentError::Field { field: "announced size", value: size, expected: least });
+        }
+        let found = fstat(&fd).map_err(os("reading the segment's size"))?.st_size;
+        if found as u64 != size {
+            return Err(SegmentError::Field { field: "size", value: found as u64, expected: size });
+        }
+        let map = map(&fd, size, options)?;
+        check_header(&map, SegmentHeader { size, ..geometry.header() })?;
+        Self::new(map, fd, geometry)
+    }
+
+    fn new(map: MmapRaw, fd: OwnedFd, geometry: Geometry) -> Result<Self, SegmentError> {
+        let fd = GuardedFd::new(fd)
+            .map_err(|source| SegmentError::Os { action: "guarding the segment against forks", source })?;
+        Ok(Self { map: ManuallyDrop::new(map), fd, geometry, owner: fork::token() })
+    }
+
+    /// The ring that carries messages to the server.
+    pub(crate) fn to_server(&self) -> RingMemory<'_> {
+        self.ring(self.geometry.to_server_offset(), self.geometry.to_server_capacity)
+    }
+
+    /// The ring that carries messages to the client.
+    pub(crate) fn to_client(&self) -> RingMemory<'_> {
+        self.ring(self.geometry.to_client_offset(), self.geometry.to_client_capacity)
+    }
+
+    fn ring(&self, offset: u64, capacity: u64) -> RingMemory<'_> {
+        // SAFETY: the geometry fits the mapping (checked when it was made), control blocks start on page boundaries.
+        unsafe {
+            let base = NonNull::new_unchecked(self.map.as_mut_ptr().add(offset as usize));
+            let data = base.add(crate::layout::CONTROL_SIZE as usize);
+            RingMemory::from_parts(base.cast(), data, capacity)
+        }
+    }
+
+    /// Bytes in the mapping.
+    pub(crate) fn size(&self) -> u64 {
+        self.map.len() as u64
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // A forked child never had the mapping (MADV_DONTFORK); what lies at the address now is not ours to unmap.
+        if self.owner.is_original() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
+    }
+}
+
+fn check_capacities(geometry: Geometry) -> Result<(), SegmentError> {
+    for capacity in [geometry.to_server_capacity, geometry.to_client_capacity] {
+        if !is_capacity(capacity) {
+            return Err(SegmentError::Capacity { capacity });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a memfd of at least `size` bytes, of huge pages if they are wanted and there are enough.
+fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, u64), SegmentError> {
+    if options.huge_pages {
+        let rounded = size.next_multiple_of(HUGE_PAGE);
+        // Huge pages are always reserved here: a shortage must show now, while there is another way.
+        if let Ok(fd) = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB)
+            && ftruncate(&fd, rounded).is_ok()
+            && fallocate(&fd, FallocateFlags::empty(), 0, rounded).is_ok()
+        {
+            return Ok((fd, rounded));
+        }
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
+        // Kernels before 6.3 do not know the flag that forbids execution.
+        .or_else(|_| memfd_create(name, flags))
+        .map_err(os("making the segment's memory"))?;
+    let no_memory = |errno: Errno| SegmentError::NoMemory { size, source: errno.into() };
+    ftruncate(&fd, size).map_err(no_memory)?;
+    if options.reserve {
+        fallocate(&fd, FallocateFlags::empty(), 0, size).map_err(no_memory)?;
+    }
+    Ok((fd, size))
+}
+
+fn map(fd: &OwnedFd, size: u64, options: SegmentOptions) -> Result<MmapRaw, SegmentError> {
+    let no_memory = |source| SegmentError::NoMemory { size, source };
+    let mut mapping = MmapOptions::new();
+    mapping.len(usize::try_from(size).map_err(|_| no_memory(io::ErrorKind::OutOfMemory.into()))?);
+    let map = mapping.map_raw(fd).map_err(no_memory)?;
+    // SAFETY: the range is the mapping just made; the advice changes no contents.
+    unsafe {
+        let (base, len) = (map.as_mut_ptr().cast(), map.len());
+        if libc::madvise(base, len, libc::MADV_DONTFORK) != 0 {
+            return Err(SegmentError::Os {
+                action: "keeping the segment from forked children",
+                source: io::Error::last_os_error(),
+            });
+        }
+        if options.huge_pages {
+            // Only advice: without huge pages for shared memory the segment works as well, with smaller ones.
+            libc::madvise(base, len, libc::MADV_HUGEPAGE);
+        }
+        // An older kernel (before 5.14) has no such advice and faults pages in as they are used.
+        if options.prefault && libc::madvise(base, len, libc::MADV_POPULATE_WRITE) != 0 {
+            let source = io::Error::last_os_error();
+            if source.raw_os_error() != Some(libc::EINVAL) {
+                return Err(no_memory(source));
+            }
+        }
+    }
+    Ok(map)
+}
+
+/// Compares each field of the header in memory with the one expected. It is read once; nothing reads it later.
+fn check_header(map: &MmapRaw, expected: SegmentHeader) -> Result<(), SegmentError> {
+    let mut bytes = [0; size_of::<SegmentHeader>()];
+    // SAFETY: the mapping is larger than the header. The peer may write meanwhile; any bytes are good to be checked.
+    unsafe { std::ptr::copy_nonoverlapping(map.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+    let header = SegmentHeader::read_from_bytes(&bytes).unwrap_or(SegmentHeader { magic: 0, ..expected });
+    for (field, value, expected) in [
+        ("magic", header.magic, SEGMENT_MAGIC),
+        ("layout version", header.version.into(), LAYOUT_VERSION.into()),
+        ("layout hash", header.hash, LAYOUT_HASH),
+        ("size in its header", header.size, expected.size),
+        ("capacity to the server", header.to_server_capacity, expected.to_server_capacity),
+        ("capacity to the client", header.to_client_capacity, expected.to_client_capacity),
+    ] {
+        if value != expected {
+            return Err(SegmentError::Field { field, value, expected });
+        }
+    }
+    Ok(())
+}

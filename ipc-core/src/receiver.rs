@@ -1,0 +1,277 @@
+//! The receiving half of a connection.
+
+use crate::error::RecvError;
+use crate::link::Link;
+use crate::message::{Message, RecvBatch, Trust, Untrusted};
+use crate::os::bell::Deadline;
+use crate::ring::{Consumer, Payload, RingStatus};
+use crate::wait::{Half, WaitStrategy, Waited, Waiter};
+use core::marker::PhantomData;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Polls that find nothing between two looks whether the peer still lives: some microseconds of polling without pause.
+const POLLS_A_LOOK: u32 = 1024;
+
+/// The receiving half of a connection. One thread at a time; messages arrive in the order in which they were sent.
+///
+/// Its descriptor ([`AsFd`]) becomes readable after [`Receiver::arm`] said that nothing is there yet.
+pub struct Receiver<T: Trust = Untrusted> {
+    consumer: Consumer<'static>,
+    waiter: Waiter,
+    empty_polls: u32,
+    link: Arc<Link>,
+    trust: PhantomData<fn() -> T>,
+}
+
+impl<T: Trust> Receiver<T> {
+    pub(crate) fn new(consumer: Consumer<'static>, strategy: WaitStrategy, link: Arc<Link>) -> Self {
+        Self { consumer, waiter: Waiter::new(strategy), empty_polls: 0, link, trust: PhantomData }
+    }
+
+    pub(crate) fn into_trusted<U: Trust>(self) -> Receiver<U> {
+        let this = core::mem::ManuallyDrop::new(self);
+        // SAFETY: the trust is a marker without data, so both types have the same fields; the source is not dropped.
+        unsafe { core::mem::transmute_copy(&this) }
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Errors
+    /// [`RecvError::Disconnected`] once the peer is gone and everything it committed has been received;
+    /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Message<'_, T>, RecvError> {
+        let payload = self.wait(Deadline::never)?;
+        Ok(Message::new(self, payload))
+    }
+
+    /// Waits for the next message for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`], and [`RecvError::TimedOut`].
+    #[inline]
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, T>, RecvError> {
+        let payload = self.wait(|| Deadline::after(timeout))?;
+        Ok(Message::new(self, payload))
+    }
+
+    /// The next message if there is one. It never waits.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`]. A peer that died is noticed within 1024 calls.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_, T>>, RecvError> {
+        let payload = match self.take()? {
+            Some(payload) => payload,
+            None => match self.look_for_peer()? {
+                Some(payload) => payload,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Message::new(self, payload)))
+    }
+
+    /// Waits for at least one message, then takes up to `limit` that are there; their space is given back once.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
+    #[inline]
+    pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
+        let first = self.wait(Deadline::never)?;
+        Ok(RecvBatch::new(self, first, limit))
+    }
+
+    /// Copies the next message to the start of `target` and returns its length.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
+    ///
+    /// # Panics
+    /// If `target` is shorter than the message; the message is then consumed.
+    #[inline]
+    pub fn recv_into(&mut self, target: &mut [u8]) -> Result<usize, RecvError> {
+        Ok(self.recv()?.copy_to(target))
+    }
+
+    /// Prepares for sleeping on the descriptor: true if nothing is there and the descriptor becomes readable when something
+    /// comes or the peer goes; false if there is something to receive now. To be called before each such sleep.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
+    pub fn arm(&mut self) -> Result<bool, RecvError> {
+        self.check()?;
+        self.link.messages.drain();
+        let mut half = Receiving { consumer: &mut self.consumer, link: &self.link };
+        half.raise();
+        let ready = half.is_ready();
+        if ready {
+            half.lower();
+        }
+        Ok(!ready)
+    }
+
+    /// Says whether a message is there.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.link.owner.is_original() && self.consumer.is_ready()
+    }
+
+    /// Messages received since the connection began.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.consumer.messages()
+    }
+
+    /// Times that this half went to sleep.
+    #[must_use]
+    pub fn sleeps(&self) -> u64 {
+        self.waiter.sleeps()
+    }
+
+    /// A look at the ring that this half reads.
+    #[must_use]
+    pub fn status(&self) -> RingStatus {
+        self.link.incoming().status()
+    }
+
+    /// Chooses how blocking calls wait.
+    pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
+        self.waiter = Waiter::new(strategy);
+    }
+
+    #[inline(always)]
+    fn check(&self) -> Result<(), RecvError> {
+        if !self.link.owner.is_original() {
+            return Err(RecvError::Forked);
+        }
+        match self.link.violation() {
+            Some(violation) => Err(violation.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the next message from the ring; the caller releases it.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Result<Option<Payload>, RecvError> {
+        self.check()?;
+        self.consumer.take_payload().map_err(|violation| self.link.condemn(violation).into())
+    }
+
+    #[inline(always)]
+    pub(crate) fn release(&mut self, records: u64) {
+        // A forked child has copies of its parent's guards, but not of its memory.
+        if !self.link.owner.is_original() {
+            return;
+        }
+        self.consumer.release(records);
+        if self.consumer.take_wake() {
+            self.link.space.ring();
+        }
+    }
+
+    #[inline(always)]
+    fn wait(&mut self, deadline: impl Fn() -> Deadline) -> Result<Payload, RecvError> {
+        loop {
+            if let Some(payload) = self.take()? {
+                return Ok(payload);
+            }
+            self.wait_ready(&deadline)?;
+        }
+    }
+
+    fn wait_ready(&mut self, deadline: impl Fn() -> Deadline) -> Result<(), RecvError> {
+        let mut half = Receiving { consumer: &mut self.consumer, link: &self.link };
+        let mut made = None;
+        let waited = self.waiter.wait(&mut half, &self.link.messages, || *made.insert(deadline()))?;
+        match waited {
+            Waited::Ready => Ok(()),
+            Waited::TimedOut => {
+                let waited = made.map(|deadline| deadline.waited()).unwrap_or_default();
+                Err(RecvError::TimedOut { waited })
+            }
+            Waited::PeerGone => Err(self.disconnected()),
+        }
+    }
+
+    /// Nothing is published: every so often, find out whether anything can still come.
+    #[inline]
+    fn look_for_peer(&mut self) -> Result<Option<Payload>, RecvError> {
+        self.empty_polls += 1;
+        if !self.consumer.is_peer_closed() && self.empty_polls < POLLS_A_LOOK {
+            return Ok(None);
+        }
+        self.empty_polls = 0;
+        if !self.consumer.is_peer_closed() && !self.link.messages.is_peer_gone() {
+            return Ok(None);
+        }
+        // It may have published between the last look and its end.
+        match self.take()? {
+            Some(payload) => Ok(Some(payload)),
+            None => Err(self.disconnected()),
+        }
+    }
+
+    fn disconnected(&self) -> RecvError {
+        match self.link.violation() {
+            Some(violation) => violation.into(),
+            None => RecvError::Disconnected { received: self.consumer.messages() },
+        }
+    }
+}
+
+/// A consumer that is about to wait, and what it needs for that.
+struct Receiving<'w> {
+    consumer: &'w mut Consumer<'static>,
+    link: &'w Link,
+}
+
+impl Half for Receiving<'_> {
+    #[inline(always)]
+    fn is_ready(&self) -> bool {
+        self.consumer.is_ready()
+    }
+
+    fn is_peer_closed(&self) -> bool {
+        self.consumer.is_peer_closed()
+    }
+
+    fn on_empty(&mut self) {
+        self.consumer.keep_distance();
+    }
+
+    fn raise(&mut self) {
+        // Space that is held back while this side sleeps could keep the peer from ever sending what it waits for.
+        self.consumer.flush_credit();
+        if self.consumer.take_wake() {
+            self.link.space.ring();
+        }
+        self.consumer.raise();
+    }
+
+    fn lower(&mut self) {
+        self.consumer.lower();
+    }
+
+    fn exchange_processor(&self, own: u32) -> Option<u32> {
+        self.consumer.exchange_processor(own)
+    }
+}
+
+impl<T: Trust> AsFd for Receiver<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.messages.as_fd()
+    }
+}
+
+impl<T: Trust> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        if self.link.owner.is_original() {
+            self.consumer.close();
+            self.link.space.hang_up(Shutdown::Write);
+        }
+    }
+}
