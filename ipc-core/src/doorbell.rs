@@ -21,7 +21,7 @@ use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 /// How the two sides of a doorbell order their store before their load.
 #[derive(Clone, Copy, Debug)]
 pub enum Barrier {
-    /// Nobody sleeps, nobody is woken: both sides poll, and tickets are never looked at.
+    /// Nobody sleeps: both sides poll, and no ticket is ever raised.
     Polling,
     /// A full fence on both sides.
     Fence,
@@ -37,11 +37,10 @@ impl Barrier {
     #[inline(always)]
     fn light(self) {
         match self {
-            Self::Polling => {}
             // [D2] the publication before it is ordered before the ticket load after it; pairs with [D1].
             Self::Fence => fence(Ordering::SeqCst),
             // [D2] the processor fence is executed by [D1] on our behalf; the compiler must not reorder either.
-            Self::Asymmetric { .. } => compiler_fence(),
+            Self::Asymmetric { .. } | Self::Polling => compiler_fence(),
         }
     }
 
@@ -61,7 +60,10 @@ impl Barrier {
     }
 }
 
+/// A ticket word: bit 0 says that the side waits, bit 1 that it has gone for good, the rest counts tickets.
 const WAITING: u64 = 1;
+const GONE: u64 = 2;
+const NEXT: u64 = 4;
 
 /// The sleeping side's half: how many tickets it has raised.
 #[derive(Debug, Default)]
@@ -72,7 +74,7 @@ pub(crate) struct Sleeper {
 impl Sleeper {
     /// Raises a new ticket in `word`; the caller looks again before it sleeps.
     pub(crate) fn raise(&mut self, word: &AtomicU64, barrier: Barrier) {
-        self.raised += 2;
+        self.raised = self.raised.wrapping_add(NEXT);
         word.store(self.raised | WAITING, Ordering::Relaxed);
         barrier.heavy();
     }
@@ -81,6 +83,23 @@ impl Sleeper {
     pub(crate) fn lower(&self, word: &AtomicU64) {
         word.store(self.raised, Ordering::Relaxed);
     }
+
+    /// Says goodbye. Nothing is done by this side afterwards.
+    pub(crate) fn close(&self, word: &AtomicU64) {
+        // [D3] what this side did comes before it; pairs with [D4].
+        word.store(self.raised | GONE, Ordering::Release);
+    }
+}
+
+/// What the publishing side's look at a ticket found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// The peer neither sleeps nor has gone.
+    Nothing,
+    /// The peer must be woken.
+    Ring,
+    /// The peer has gone politely.
+    Gone,
 }
 
 /// The publishing side's half: the last ticket it answered.
@@ -90,22 +109,34 @@ pub(crate) struct Waker {
 }
 
 impl Waker {
-    /// Says whether the peer must be woken for what was published just before; at most once a ticket.
+    /// Says what is to be done about what was published just before. A ticket is answered once.
     ///
     /// A hostile ticket costs one wake-up for each value, as an honest one does.
     #[inline(always)]
-    pub(crate) fn due(&mut self, word: &AtomicU64, barrier: Barrier) -> bool {
-        if matches!(barrier, Barrier::Polling) {
-            return false;
-        }
+    pub(crate) fn call(&mut self, word: &AtomicU64, barrier: Barrier) -> Call {
         barrier.light();
         let ticket = word.load(Ordering::Relaxed);
-        if ticket & WAITING == 0 || ticket == self.answered {
-            return false;
+        if ticket & (WAITING | GONE) == 0 { Call::Nothing } else { self.answer(ticket) }
+    }
+
+    #[cold]
+    fn answer(&mut self, ticket: u64) -> Call {
+        if ticket & GONE != 0 {
+            return Call::Gone;
+        }
+        if ticket == self.answered {
+            return Call::Nothing;
         }
         self.answered = ticket;
-        true
+        Call::Ring
     }
+}
+
+/// Says whether the side that writes `word` has gone politely.
+#[inline(always)]
+pub(crate) fn is_gone(word: &AtomicU64) -> bool {
+    // [D4] what the side did before it went comes with it; pairs with [D3].
+    word.load(Ordering::Acquire) & GONE != 0
 }
 
 /// Says whether a ticket word shows a side that sleeps (or is about to).

@@ -52,6 +52,16 @@ pub enum SendError {
     Os(#[from] io::Error),
 }
 
+/// A buffer that is shorter than the message it should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {message} bytes does not fit a buffer of {buffer} bytes")]
+pub struct TooShort {
+    /// Bytes in the message.
+    pub message: usize,
+    /// Bytes in the buffer.
+    pub buffer: usize,
+}
+
 /// Why no message was received.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +78,9 @@ pub enum RecvError {
         /// Messages received over the whole life of the connection.
         received: u64,
     },
+    /// The buffer that was given is shorter than the message.
+    #[error(transparent)]
+    TooShort(#[from] TooShort),
     /// The peer wrote what it must not; the connection is closed.
     #[error(transparent)]
     Violation(#[from] Violation),

@@ -6,39 +6,37 @@
 //! # A ring
 //!
 //! ```text
-//! byte 0     128      256      384      512                         512 + capacity
-//!      +--------+--------+--------+--------+---------------------------+
-//!      |producer|producer|consumer|consumer| data: capacity bytes      |
-//!      |progress|signals |progress|signals | (a power of two)          |
-//!      +--------+--------+--------+--------+---------------------------+
+//! byte 0       128      256      384                          384 + capacity
+//!      +--------+--------+--------+-----------------------------+
+//!      |producer|consumer|consumer| data: capacity bytes        |
+//!      |signals |progress|signals | (a power of two)            |
+//!      +--------+--------+--------+-----------------------------+
 //! ```
 //!
-//! Each quarter of the control block has one writer. The *progress* lines are written for every
-//! publication and read by nobody in steady state; the *signals* lines are read for every publication and
-//! written rarely, so that both stay in the cache of the side that uses them. They are 128 bytes apart
-//! because processors prefetch the neighbour of a 64-byte line.
+//! Each third of the control block has one writer. The consumer's *progress* is written for every message and read by nobody
+//! in steady state; the *signals* are read for every publication and written rarely, so that they stay in the
+//! cache of the side that reads them. They are 128 bytes apart because processors prefetch the neighbour of a
+//! 64-byte line.
 //!
-//! # A publication
+//! # Records
 //!
 //! ```text
-//! position p (multiple of 64)                       next multiple of 64: the next publication
-//!   +---------+-----------+---------+-----------+- - - - - -+
-//!   | header  | payload   | header  | payload   |  unused   |
-//!   | MORE    | to 8 B    |         | to 8 B    |           |
-//!   +---------+-----------+---------+-----------+- - - - - -+
-//!   header: bits 63..32 stamp   bit 31 MORE   bit 30 PAD   bits 29..0 payload length in bytes
+//! position p (multiple of 8)
+//!   +---------+-----------+---------+-----------+ - - -
+//!   | header  | payload   | header  | payload   |
+//!   |         | to 8 B    |         | to 8 B    |
+//!   +---------+-----------+---------+-----------+ - - -
+//!   header: bits 63..32 stamp   bit 31 zero   bit 30 PAD   bits 29..0 payload length in bytes
 //! ```
 //!
 //! A position is a count of bytes since the ring began; it never wraps. The stamp is the low half of the
-//! lap (position / capacity) plus one, so that zeroed memory holds no valid header. `MORE` says that another record of the
-//! same publication follows at the next multiple of 8. `PAD` says that nothing but the end of the area follows: go on
-//! at the start of the next lap.
+//! lap (position / capacity) plus one, so that zeroed memory holds no valid header. `PAD` says that nothing but the end of
+//! the area follows: go on at the start of the next lap. A *publication* is one or more records whose first header is stored
+//! last; the word behind it never looks like the header that is due there, so what follows is seen only when it is published.
 
 use crate::sync::{AtomicU32, AtomicU64, layout_assert};
 use crossbeam_utils::CachePadded;
 
-/// Size of a cache line, in bytes: publications start on multiples of it.
-pub const LINE: u64 = 64;
 /// Size of a record header, in bytes; payloads start on multiples of it.
 pub const HEADER: u64 = 8;
 /// Smallest capacity of a ring, in bytes.
@@ -64,32 +62,34 @@ pub(crate) const fn round_up(value: u64, step: u64) -> u64 {
 }
 
 /// A record header: stamp, flags and payload length in one word, so that one store publishes all three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header(u64);
 
 impl Header {
-    const MORE: u64 = 1 << 31;
+    const STAMP_SHIFT: u32 = 32;
     const PAD: u64 = 1 << 30;
-    const LENGTH: u64 = Self::PAD - 1;
 
+    /// The stamp of a lap, where it stands in a header.
     #[inline(always)]
-    pub(crate) const fn record(stamp: u32, length: u64) -> Self {
-        Self((stamp as u64) << 32 | length)
+    pub(crate) const fn stamp_of_lap(lap: u64) -> u64 {
+        (lap + 1) << Self::STAMP_SHIFT
+    }
+
+    /// The stamp of the lap after that of `stamp`.
+    #[inline(always)]
+    pub(crate) const fn next_stamp(stamp: u64) -> u64 {
+        stamp.wrapping_add(1 << Self::STAMP_SHIFT)
+    }
+
+    /// `length` is at most a quarter of [`MAX_CAPACITY`], so it stays clear of the flag.
+    #[inline(always)]
+    pub(crate) const fn record(stamp: u64, length: u64) -> Self {
+        Self(stamp | length)
     }
 
     #[inline(always)]
-    pub(crate) const fn pad(stamp: u32) -> Self {
-        Self((stamp as u64) << 32 | Self::PAD)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn with_more(self) -> Self {
-        Self(self.0 | Self::MORE)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn without_more(self) -> Self {
-        Self(self.0 & !Self::MORE)
+    pub(crate) const fn pad(stamp: u64) -> Self {
+        Self(stamp | Self::PAD)
     }
 
     #[inline(always)]
@@ -102,49 +102,31 @@ impl Header {
         self.0
     }
 
+    /// Says whether the header belongs to the lap of `stamp`.
     #[inline(always)]
-    pub(crate) const fn stamp(self) -> u32 {
-        (self.0 >> 32) as u32
+    pub(crate) const fn has_stamp(self, stamp: u64) -> bool {
+        (self.0 ^ stamp) >> Self::STAMP_SHIFT == 0
     }
 
-    #[inline(always)]
-    pub(crate) const fn more(self) -> bool {
-        self.0 & Self::MORE != 0
-    }
-
-    #[inline(always)]
-    pub(crate) const fn is_pad(self) -> bool {
-        self.0 & Self::PAD != 0
-    }
-
+    /// The payload length of a record. A padding record shows as a length beyond every ring's, so that one comparison
+    /// on the hot path catches both it and a length that is out of range.
     #[inline(always)]
     pub(crate) const fn length(self) -> u64 {
-        self.0 & Self::LENGTH
+        self.0 & ((1 << Self::STAMP_SHIFT) - 1)
     }
-}
 
-/// The stamp that a header at `position` carries in a ring of `1 << shift` bytes.
-#[inline(always)]
-pub(crate) const fn stamp(position: u64, shift: u32) -> u32 {
-    (position >> shift) as u32 + 1
-}
-
-/// Written by the producer for each publication; read by observers, and by nobody in steady state.
-#[repr(C)]
-pub(crate) struct ProducerProgress {
-    /// Position behind the last publication.
-    pub(crate) tail: AtomicU64,
-    /// Messages published since the ring began.
-    pub(crate) messages: AtomicU64,
+    /// Says whether this is padding, with nothing else in it.
+    #[inline(always)]
+    pub(crate) const fn is_pad(self) -> bool {
+        self.length() == Self::PAD
+    }
 }
 
 /// Written by the producer rarely; read by the consumer when it gives credit back.
 #[repr(C)]
 pub(crate) struct ProducerSignals {
-    /// The ticket of a producer that waits for space ([`crate::doorbell`]).
+    /// Whether the producer waits for space, or has gone ([`crate::doorbell`]).
     pub(crate) ticket: AtomicU64,
-    /// Not zero once the producer has gone politely.
-    pub(crate) closed: AtomicU32,
     /// One more than the processor on which the producer last went to wait; 0 while unknown. A hint.
     pub(crate) processor: AtomicU32,
 }
@@ -154,8 +136,6 @@ pub(crate) struct ProducerSignals {
 pub(crate) struct ConsumerProgress {
     /// Position of the first record that is not consumed.
     pub(crate) head: AtomicU64,
-    /// Messages consumed since the ring began.
-    pub(crate) messages: AtomicU64,
 }
 
 /// Written by the consumer in steps; read by the producer for each publication.
@@ -163,10 +143,10 @@ pub(crate) struct ConsumerProgress {
 pub(crate) struct ConsumerSignals {
     /// A head that lags by up to an eighth of the ring: bytes before it may be written again.
     pub(crate) credit: AtomicU64,
-    /// The ticket of a consumer that waits for a message ([`crate::doorbell`]).
+    /// Messages consumed before that position.
+    pub(crate) messages: AtomicU64,
+    /// Whether the consumer waits for a message, or has gone ([`crate::doorbell`]).
     pub(crate) ticket: AtomicU64,
-    /// Not zero once the consumer has gone politely.
-    pub(crate) closed: AtomicU32,
     /// One more than the processor on which the consumer last went to wait; 0 while unknown. A hint.
     pub(crate) processor: AtomicU32,
 }
@@ -174,26 +154,22 @@ pub(crate) struct ConsumerSignals {
 /// The control block in front of a ring's data. All zeroes is the state of a ring that was never used.
 #[repr(C)]
 pub(crate) struct Control {
-    pub(crate) producer: CachePadded<ProducerProgress>,
     pub(crate) producer_signals: CachePadded<ProducerSignals>,
     pub(crate) consumer: CachePadded<ConsumerProgress>,
     pub(crate) consumer_signals: CachePadded<ConsumerSignals>,
 }
 
 /// Size of the control block of a ring, in bytes.
-pub const CONTROL_SIZE: u64 = 512;
+pub const CONTROL_SIZE: u64 = 384;
 
 layout_assert!(size_of::<Control>() as u64 == CONTROL_SIZE && align_of::<Control>() == 128);
-layout_assert!(core::mem::offset_of!(Control, producer_signals) == 128);
-layout_assert!(core::mem::offset_of!(Control, consumer) == 256);
-layout_assert!(core::mem::offset_of!(Control, consumer_signals) == 384);
-layout_assert!(core::mem::offset_of!(ProducerProgress, messages) == 8);
-layout_assert!(core::mem::offset_of!(ProducerSignals, closed) == 8);
-layout_assert!(core::mem::offset_of!(ProducerSignals, processor) == 12);
-layout_assert!(core::mem::offset_of!(ConsumerProgress, messages) == 8);
-layout_assert!(core::mem::offset_of!(ConsumerSignals, ticket) == 8);
-layout_assert!(core::mem::offset_of!(ConsumerSignals, closed) == 16);
-layout_assert!(core::mem::offset_of!(ConsumerSignals, processor) == 20);
+layout_assert!(core::mem::offset_of!(Control, producer_signals) == 0);
+layout_assert!(core::mem::offset_of!(Control, consumer) == 128);
+layout_assert!(core::mem::offset_of!(Control, consumer_signals) == 256);
+layout_assert!(core::mem::offset_of!(ProducerSignals, processor) == 8);
+layout_assert!(core::mem::offset_of!(ConsumerSignals, messages) == 8);
+layout_assert!(core::mem::offset_of!(ConsumerSignals, ticket) == 16);
+layout_assert!(core::mem::offset_of!(ConsumerSignals, processor) == 24);
 
 /// Version of everything in this file. A change of meaning or of an offset raises it.
 pub const LAYOUT_VERSION: u16 = 1;
@@ -202,16 +178,11 @@ pub const LAYOUT_VERSION: u16 = 1;
 /// version but not on the bytes refuse each other.
 pub const LAYOUT_HASH: u64 = fnv1a(&[
     LAYOUT_VERSION as u64,
-    LINE,
     HEADER,
     CONTROL_SIZE,
-    core::mem::offset_of!(Control, producer_signals) as u64,
     core::mem::offset_of!(Control, consumer) as u64,
     core::mem::offset_of!(Control, consumer_signals) as u64,
     core::mem::offset_of!(ConsumerSignals, ticket) as u64,
-    core::mem::offset_of!(ConsumerSignals, closed) as u64,
-    core::mem::offset_of!(ProducerSignals, closed) as u64,
-    Header::MORE,
     Header::PAD,
     SEGMENT_HEADER_SIZE,
     core::mem::offset_of!(SegmentHeader, to_server_capacity) as u64,

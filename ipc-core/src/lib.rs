@@ -36,7 +36,7 @@ mod wait;
 pub use {
     connect::{ConnectError, ConnectOptions, connect},
     connection::Connection,
-    error::{RecvError, SendError},
+    error::{RecvError, SendError, TooShort},
     handshake::{Malformed, Refusal},
     listener::{AcceptError, ListenError, ListenOptions, Listener},
     message::{Message, RecvBatch, Trust, Trusted, Untrusted, View},

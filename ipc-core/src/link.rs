@@ -7,6 +7,7 @@ use crate::os::fork::ForkToken;
 use crate::os::membarrier;
 use crate::os::segment::Segment;
 use crate::ring::{RingMemory, Violation};
+use crate::sync::{AtomicU64, Ordering};
 use rustix::net::Shutdown;
 use std::any::Any;
 use std::boxed::Box;
@@ -28,7 +29,10 @@ pub(crate) struct Link {
     /// Carries the rings for space: the sender sleeps on it.
     pub(crate) space: Bell,
     pub(crate) peer: Peer,
-    pub(crate) owner: ForkToken,
+    owner: ForkToken,
+    /// The owner's generation, or zero once the connection is condemned: one comparison with the current generation asks
+    /// for both.
+    usable: AtomicU64,
     pub(crate) barrier: Barrier,
     violation: OnceLock<Violation>,
     /// Returns this connection's share of its listener's limits when it is dropped.
@@ -49,7 +53,18 @@ impl Link {
     ) -> Self {
         let barrier =
             if membarrier { Barrier::Asymmetric { heavy: membarrier::global_expedited } } else { Barrier::Fence };
-        Self { role, segment, messages, space, peer, owner, barrier, violation: OnceLock::new(), _lease: lease }
+        Self {
+            role,
+            segment,
+            messages,
+            space,
+            peer,
+            usable: AtomicU64::new(owner.generation()),
+            owner,
+            barrier,
+            violation: OnceLock::new(),
+            _lease: lease,
+        }
     }
 
     /// The ring that this side writes.
@@ -75,12 +90,23 @@ impl Link {
     /// Ends the connection because of what the peer did. The first violation is the one that is reported ever after.
     pub(crate) fn condemn(&self, violation: Violation) -> Violation {
         let first = *self.violation.get_or_init(|| violation);
+        // Relaxed: a half that still sees the old value goes on a little longer, as it would had the peer been slower.
+        self.usable.store(0, Ordering::Relaxed);
         self.messages.hang_up(Shutdown::Both);
         self.space.hang_up(Shutdown::Both);
         first
     }
 
+    /// Says whether this process may use the connection, and the peer has kept to the protocol so far.
     #[inline(always)]
+    pub(crate) fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed) == self.owner.current()
+    }
+
+    pub(crate) fn is_original(&self) -> bool {
+        self.owner.is_original()
+    }
+
     pub(crate) fn violation(&self) -> Option<Violation> {
         self.violation.get().copied()
     }

@@ -3,8 +3,9 @@
 //! Promise: the bytes stay where they are until the guard is dropped, and then the space goes back to the
 //! sender. Refusal: unless the peer is trusted, no `&[u8]` is formed over them: a hostile peer can still write there.
 
+use crate::error::TooShort;
 use crate::receiver::Receiver;
-use crate::ring::Payload;
+use crate::ring::{OutOfBounds, Payload, Place};
 use core::marker::PhantomData;
 use std::vec::Vec;
 
@@ -62,23 +63,26 @@ macro_rules! payload_methods {
 
             /// Copies the message to the start of `target` and returns its length.
             ///
-            /// # Panics
-            /// If `target` is shorter than the message.
-            #[inline]
-            pub fn copy_to(&self, target: &mut [u8]) -> usize {
-                let len = self.len();
-                assert!(target.len() >= len, "a message of {len} bytes does not fit {} bytes", target.len());
-                self.payload.read_at(0, &mut target[..len]);
-                len
+            /// # Errors
+            /// [`TooShort`] if `target` is shorter than the message.
+            #[inline(always)]
+            pub fn copy_to(&self, target: &mut [u8]) -> Result<usize, TooShort> {
+                let len = self.payload.len();
+                let Some(target) = target.get_mut(..len) else {
+                    return Err(TooShort { message: len, buffer: target.len() });
+                };
+                // Cannot fail: the target is as long as the message.
+                let _ = self.payload.read_at(0, target);
+                Ok(len)
             }
 
             /// Copies `target.len()` bytes from `offset` on.
             ///
-            /// # Panics
-            /// If the message ends before.
-            #[inline]
-            pub fn read_at(&self, offset: usize, target: &mut [u8]) {
-                self.payload.read_at(offset, target);
+            /// # Errors
+            /// [`OutOfBounds`] if the message ends before.
+            #[inline(always)]
+            pub fn read_at(&self, offset: usize, target: &mut [u8]) -> Result<(), OutOfBounds> {
+                self.payload.read_at(offset, target)
             }
 
             /// Copies the message.
@@ -130,15 +134,15 @@ impl<T: Trust> Drop for Message<'_, T> {
 #[must_use = "a batch that is dropped is consumed"]
 pub struct RecvBatch<'r, T: Trust = Untrusted> {
     receiver: &'r mut Receiver<T>,
-    /// Taken from the ring to see that there is one, and not handed out yet.
-    first: Option<Payload>,
+    /// Where the next message is: kept here, and not in the receiver, so that a loop over the batch has it in registers.
+    place: Place,
     taken: u64,
     limit: u64,
 }
 
 impl<'r, T: Trust> RecvBatch<'r, T> {
-    pub(crate) fn new(receiver: &'r mut Receiver<T>, first: Payload, limit: u64) -> Self {
-        Self { receiver, first: Some(first), taken: 1, limit }
+    pub(crate) fn new(receiver: &'r mut Receiver<T>, place: Place, limit: u64) -> Self {
+        Self { receiver, place, taken: 0, limit }
     }
 
     /// The next message, or `None` when nothing more is published or the batch has as many as were asked for.
@@ -147,13 +151,13 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
     /// [`crate::RecvError::Violation`] if the peer wrote what it must not.
     #[inline(always)]
     pub fn try_next(&mut self) -> Result<Option<View<'_, T>>, crate::RecvError> {
-        if let Some(payload) = self.first.take() {
-            return Ok(Some(View { payload, batch: PhantomData }));
-        }
         if self.taken >= self.limit {
             return Ok(None);
         }
-        let payload = self.receiver.take()?;
+        let payload = match self.place.next() {
+            Ok(payload) => payload,
+            Err(violation) => return Err(self.receiver.condemn(violation)),
+        };
         self.taken += u64::from(payload.is_some());
         Ok(payload.map(|payload| View { payload, batch: PhantomData }))
     }
@@ -174,6 +178,6 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
 impl<T: Trust> Drop for RecvBatch<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.receiver.release(self.taken);
+        self.receiver.release_to(self.place, self.taken);
     }
 }

@@ -4,7 +4,7 @@ use crate::error::RecvError;
 use crate::link::Link;
 use crate::message::{Message, RecvBatch, Trust, Untrusted};
 use crate::os::bell::Deadline;
-use crate::ring::{Consumer, Payload, RingStatus};
+use crate::ring::{Consumer, Payload, Place, RingStatus, Violation};
 use crate::wait::{Half, WaitStrategy, Waited, Waiter};
 use core::marker::PhantomData;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -80,20 +80,30 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`].
     #[inline]
     pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
-        let first = self.wait(Deadline::never)?;
-        Ok(RecvBatch::new(self, first, limit))
+        let place = self.consumer.place();
+        // There is a message; the batch takes it again.
+        self.wait(Deadline::never)?;
+        Ok(RecvBatch::new(self, place, limit.max(1)))
     }
 
-    /// Copies the next message to the start of `target` and returns its length.
+    /// Waits for the next message, copies it to the start of `target` and returns its length.
     ///
     /// # Errors
-    /// As [`Receiver::recv`].
-    ///
-    /// # Panics
-    /// If `target` is shorter than the message; the message is then consumed.
+    /// As [`Receiver::recv`], and [`RecvError::TooShort`] if `target` is shorter than the message, which stays where it is and
+    /// is received next.
     #[inline]
     pub fn recv_into(&mut self, target: &mut [u8]) -> Result<usize, RecvError> {
-        Ok(self.recv()?.copy_to(target))
+        let place = self.consumer.place();
+        let payload = self.wait(Deadline::never)?;
+        let message = Message::new(self, payload);
+        match message.copy_to(target) {
+            Ok(len) => Ok(len),
+            Err(too_short) => {
+                core::mem::forget(message);
+                self.consumer.go_to(place);
+                Err(too_short.into())
+            }
+        }
     }
 
     /// Prepares for sleeping on the descriptor: true if nothing is there and the descriptor becomes readable when something
@@ -117,7 +127,7 @@ impl<T: Trust> Receiver<T> {
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.link.owner.is_original() && self.consumer.is_ready()
+        self.link.is_original() && self.consumer.is_ready()
     }
 
     /// Messages received since the connection began.
@@ -145,12 +155,14 @@ impl<T: Trust> Receiver<T> {
 
     #[inline(always)]
     fn check(&self) -> Result<(), RecvError> {
-        if !self.link.owner.is_original() {
-            return Err(RecvError::Forked);
-        }
+        if self.link.is_usable() { Ok(()) } else { Err(self.unusable()) }
+    }
+
+    #[cold]
+    fn unusable(&self) -> RecvError {
         match self.link.violation() {
-            Some(violation) => Err(violation.into()),
-            None => Ok(()),
+            Some(violation) if self.link.is_original() => violation.into(),
+            _ => RecvError::Forked,
         }
     }
 
@@ -158,19 +170,27 @@ impl<T: Trust> Receiver<T> {
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Result<Option<Payload>, RecvError> {
         self.check()?;
-        self.consumer.take_payload().map_err(|violation| self.link.condemn(violation).into())
+        self.consumer.take().map_err(|violation| self.condemn(violation))
+    }
+
+    #[cold]
+    pub(crate) fn condemn(&self, violation: Violation) -> RecvError {
+        self.link.condemn(violation).into()
     }
 
     #[inline(always)]
     pub(crate) fn release(&mut self, records: u64) {
-        // A forked child has copies of its parent's guards, but not of its memory.
-        if !self.link.owner.is_original() {
-            return;
+        // In a forked child, a guard that it inherited writes to memory of the child's own (`GuardedFd::cover`).
+        if self.consumer.release(records) {
+            ring(&self.link);
         }
-        self.consumer.release(records);
-        if self.consumer.take_wake() {
-            self.link.space.ring();
-        }
+    }
+
+    /// Releases the records of a batch, which were taken from here up to `place`.
+    #[inline(always)]
+    pub(crate) fn release_to(&mut self, place: Place, records: u64) {
+        self.consumer.go_to(place);
+        self.release(records);
     }
 
     #[inline(always)]
@@ -223,6 +243,12 @@ impl<T: Trust> Receiver<T> {
     }
 }
 
+#[cold]
+fn ring(link: &Link) {
+    // A sender that has gone needs no waking; the next wait finds out.
+    link.space.ring();
+}
+
 /// A consumer that is about to wait, and what it needs for that.
 struct Receiving<'w> {
     consumer: &'w mut Consumer<'static>,
@@ -245,9 +271,8 @@ impl Half for Receiving<'_> {
 
     fn raise(&mut self) {
         // Space that is held back while this side sleeps could keep the peer from ever sending what it waits for.
-        self.consumer.flush_credit();
-        if self.consumer.take_wake() {
-            self.link.space.ring();
+        if self.consumer.flush_credit() {
+            ring(self.link);
         }
         self.consumer.raise();
     }
@@ -269,7 +294,7 @@ impl<T: Trust> AsFd for Receiver<T> {
 
 impl<T: Trust> Drop for Receiver<T> {
     fn drop(&mut self) {
-        if self.link.owner.is_original() {
+        if self.link.is_original() {
             self.consumer.close();
             self.link.space.hang_up(Shutdown::Write);
         }

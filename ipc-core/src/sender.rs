@@ -20,8 +20,6 @@ use std::vec::Vec;
 pub struct Sender<T: Trust = Untrusted> {
     producer: Producer<'static>,
     waiter: Waiter,
-    /// A ring came back: the peer is gone.
-    peer_gone: bool,
     link: Arc<Link>,
     trust: PhantomData<fn() -> T>,
 }
@@ -36,7 +34,7 @@ enum Patience {
 
 impl<T: Trust> Sender<T> {
     pub(crate) fn new(producer: Producer<'static>, strategy: WaitStrategy, link: Arc<Link>) -> Self {
-        Self { producer, waiter: Waiter::new(strategy), peer_gone: false, link, trust: PhantomData }
+        Self { producer, waiter: Waiter::new(strategy), link, trust: PhantomData }
     }
 
     pub(crate) fn into_trusted<U: Trust>(self) -> Sender<U> {
@@ -75,12 +73,11 @@ impl<T: Trust> Sender<T> {
 
     #[inline(always)]
     fn send_with(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
-        let at = self.claim(message.len(), patience)?;
-        let mut record = self.producer.reservation(at, message.len());
+        self.claim(message.len(), patience)?;
+        let mut record = self.producer.reservation(message.len());
         record.write_at(0, message);
-        if record.commit_and_take_wake() {
-            self.ring();
-        }
+        let wake = record.publish().1;
+        self.wake(wake);
         Ok(())
     }
 
@@ -113,9 +110,8 @@ impl<T: Trust> Sender<T> {
 
     #[inline(always)]
     fn reserve_with(&mut self, len: usize, patience: Patience) -> Result<Reservation<'_, T>, SendError> {
-        let at = self.claim(len, patience)?;
-        let Self { producer, link, peer_gone, .. } = self;
-        Ok(Reservation { record: producer.reservation(at, len), link, peer_gone, trust: PhantomData })
+        self.claim(len, patience)?;
+        Ok(Reservation { record: self.producer.reservation(len), link: &self.link, trust: PhantomData })
     }
 
     /// Starts a batch: its messages are packed tight and published together.
@@ -132,7 +128,7 @@ impl<T: Trust> Sender<T> {
     /// ```
     #[inline]
     pub fn batch(&mut self) -> Batch<'_, T> {
-        Batch { open: self.producer.open_batch(), sender: self }
+        Batch { open: OpenBatch::default(), sender: self }
     }
 
     /// The largest message this connection takes, in bytes: a quarter of the ring, less 8.
@@ -167,8 +163,10 @@ impl<T: Trust> Sender<T> {
     /// Asks the kernel whether the peer is gone. A sender that sleeps or fills the ring learns it anyway; one that sends now
     /// and then can ask here.
     pub fn is_peer_gone(&mut self) -> bool {
-        self.peer_gone |= self.producer.is_peer_closed() || self.link.space.is_peer_gone();
-        self.peer_gone
+        if !self.producer.is_peer_closed() && self.link.space.is_peer_gone() {
+            self.producer.mark_gone();
+        }
+        self.producer.is_peer_closed()
     }
 
     /// After [`SendError::WouldBlock`]: true if there is still no room and the descriptor becomes readable when there is some or
@@ -194,7 +192,7 @@ impl<T: Trust> Sender<T> {
     /// # Errors
     /// [`SendError::Violation`] if the peer destroyed them, [`SendError::Forked`] in a forked child.
     pub fn undelivered(&self) -> Result<Vec<Vec<u8>>, SendError> {
-        if !self.link.owner.is_original() {
+        if !self.link.is_original() {
             return Err(SendError::Forked);
         }
         let mut messages = Vec::new();
@@ -207,28 +205,35 @@ impl<T: Trust> Sender<T> {
 
     #[inline(always)]
     fn check(&self) -> Result<(), SendError> {
-        if !self.link.owner.is_original() {
-            return Err(SendError::Forked);
-        }
+        if self.link.is_usable() { Ok(()) } else { Err(self.unusable()) }
+    }
+
+    #[cold]
+    fn unusable(&self) -> SendError {
         match self.link.violation() {
-            Some(violation) => Err(violation.into()),
-            None => Ok(()),
+            Some(violation) if self.link.is_original() => violation.into(),
+            _ => SendError::Forked,
         }
     }
 
     /// Finds room for a message of `len` bytes.
     #[inline(always)]
-    fn claim(&mut self, len: usize, patience: Patience) -> Result<u64, SendError> {
+    fn claim(&mut self, len: usize, patience: Patience) -> Result<(), SendError> {
         self.check()?;
-        if self.peer_gone || self.producer.is_peer_closed() {
-            return Err(self.disconnected());
+        if self.producer.claim_fast(len) { Ok(()) } else { self.claim_slow(len, patience) }
+    }
+
+    #[cold]
+    fn claim_slow(&mut self, len: usize, patience: Patience) -> Result<(), SendError> {
+        match self.producer.claim(len) {
+            Ok(()) => self.check_stalled(),
+            Err(refused) => self.claim_late(refused, patience, |producer| producer.claim(len)),
         }
-        match self.producer.claim_record(len) {
-            Ok(at) if !self.producer.take_stalled() => Ok(at),
-            Ok(at) if !self.is_peer_gone() => Ok(at),
-            Ok(_) => Err(self.disconnected()),
-            Err(refused) => self.claim_late(refused, patience, |producer| producer.claim_record(len)),
-        }
+    }
+
+    /// If the peer has not moved for an eighth of the ring: is it still there?
+    fn check_stalled(&mut self) -> Result<(), SendError> {
+        if self.producer.take_stalled() && self.is_peer_gone() { Err(self.disconnected()) } else { Ok(()) }
     }
 
     /// Waits for the room that was refused, as long as `patience` allows, and claims again.
@@ -244,6 +249,7 @@ impl<T: Trust> Sender<T> {
             let (needed, free) = match refused {
                 ReserveError::Full { needed, free } => (needed, free),
                 ReserveError::TooLarge { len, max } => return Err(SendError::TooLarge { len, max }),
+                ReserveError::Closed => return Err(self.disconnected()),
                 ReserveError::Violation(violation) => return Err(self.link.condemn(violation).into()),
             };
             let deadline = match patience {
@@ -252,15 +258,14 @@ impl<T: Trust> Sender<T> {
                 Patience::Until(timeout) => *made.get_or_insert_with(|| Deadline::after(timeout)),
                 Patience::Endless => *made.get_or_insert_with(Deadline::never),
             };
-            // What was published before this wait must reach a consumer that sleeps: it makes the room.
-            if self.producer.take_wake() {
-                self.ring();
-            }
+            // What was published before this wait (padding, for one) must reach a consumer that sleeps: it makes the room.
+            let wake = self.producer.take_wake();
+            self.wake(wake);
             match self.waiter.wait(&mut self.producer, &self.link.space, || deadline)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(SendError::TimedOut { waited: deadline.waited(), needed, free }),
                 Waited::PeerGone => {
-                    self.peer_gone = true;
+                    self.producer.mark_gone();
                     return Err(self.disconnected());
                 }
             }
@@ -275,23 +280,29 @@ impl<T: Trust> Sender<T> {
         &self.link
     }
 
-    #[cold]
-    fn ring(&mut self) {
-        ring_messages(&self.link, &mut self.peer_gone);
+    /// Wakes the peer if it sleeps.
+    #[inline(always)]
+    fn wake(&mut self, wake: bool) {
+        if wake {
+            ring(&self.link, &mut self.producer);
+        }
     }
 
     #[cold]
     fn disconnected(&self) -> SendError {
         match (self.link.violation(), self.producer.undelivered().and_then(ring::Undelivered::count)) {
-            (Some(violation), _) | (None, Err(violation)) => violation.into(),
+            (Some(violation), _) => violation.into(),
+            (None, Err(violation)) => violation.into(),
             (None, Ok(undelivered)) => SendError::Disconnected { undelivered },
         }
     }
 }
 
 #[cold]
-fn ring_messages(link: &Link, peer_gone: &mut bool) {
-    *peer_gone |= !link.messages.ring();
+fn ring(link: &Link, producer: &mut Producer<'static>) {
+    if !link.messages.ring() {
+        producer.mark_gone();
+    }
 }
 
 impl Half for Producer<'static> {
@@ -324,7 +335,6 @@ impl Half for Producer<'static> {
 pub struct Reservation<'s, T: Trust = Untrusted> {
     record: ring::Reservation<'s, 'static>,
     link: &'s Link,
-    peer_gone: &'s mut bool,
     trust: PhantomData<fn() -> T>,
 }
 
@@ -363,9 +373,10 @@ impl<T: Trust> Reservation<'_, T> {
     /// Sends the message. Wakes the peer only if it sleeps.
     #[inline]
     pub fn commit(self) {
-        let Self { record, link, peer_gone, .. } = self;
-        if record.commit_and_take_wake() {
-            ring_messages(link, peer_gone);
+        let Self { record, link, .. } = self;
+        let (producer, wake) = record.publish();
+        if wake {
+            ring(link, producer);
         }
     }
 }
@@ -419,26 +430,33 @@ impl<T: Trust> Batch<'_, T> {
     #[inline(always)]
     fn push_with(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
         let Self { sender, open } = self;
-        sender.check()?;
-        if sender.peer_gone || sender.producer.is_peer_closed() {
-            return Err(sender.disconnected());
-        }
-        match sender.producer.append(open, message) {
-            Ok(()) if !sender.producer.take_stalled() => Ok(()),
-            Ok(()) if !sender.is_peer_gone() => Ok(()),
-            Ok(()) => Err(sender.disconnected()),
-            Err(refused) => self.push_late(message, refused, patience),
-        }
+        let index = match sender.producer.claim_next_fast(open, message.len()) {
+            Some(index) => index,
+            None => self.claim_slow(message.len(), patience)?,
+        };
+        let Self { sender, open } = self;
+        sender.producer.write_next(open, index, message);
+        Ok(())
     }
 
     #[cold]
-    fn push_late(&mut self, message: &[u8], refused: ReserveError, patience: Patience) -> Result<(), SendError> {
+    fn claim_slow(&mut self, len: usize, patience: Patience) -> Result<u64, SendError> {
         let Self { sender, open } = self;
-        if matches!(refused, ReserveError::Full { .. }) && !matches!(patience, Patience::None) {
-            sender.producer.commit_batch(*open);
-            *open = sender.producer.open_batch();
+        sender.check()?;
+        match sender.producer.claim_next(open, len) {
+            Ok(index) => {
+                sender.check_stalled()?;
+                Ok(index)
+            }
+            Err(refused) => {
+                if matches!(refused, ReserveError::Full { .. }) && !matches!(patience, Patience::None) {
+                    let wake = sender.producer.commit_batch(*open);
+                    sender.wake(wake);
+                    *open = OpenBatch::default();
+                }
+                sender.claim_late(refused, patience, |producer| producer.claim_next(open, len))
+            }
         }
-        sender.claim_late(refused, patience, |producer| producer.append(open, message))
     }
 
     /// Messages in the batch that are not published yet.
@@ -459,10 +477,8 @@ impl<T: Trust> Batch<'_, T> {
     #[inline]
     pub fn publish(self) {
         let Self { sender, open } = self;
-        sender.producer.commit_batch(open);
-        if sender.producer.take_wake() {
-            sender.ring();
-        }
+        let wake = sender.producer.commit_batch(open);
+        sender.wake(wake);
     }
 }
 
@@ -474,7 +490,7 @@ impl<T: Trust> AsFd for Sender<T> {
 
 impl<T: Trust> Drop for Sender<T> {
     fn drop(&mut self) {
-        if self.link.owner.is_original() {
+        if self.link.is_original() {
             self.producer.close();
             self.link.messages.hang_up(Shutdown::Write);
         }

@@ -45,13 +45,13 @@ mod bytes {
     use super::AtomicU64;
     use core::ptr::NonNull;
 
-    /// The data area of a ring: a power of two of bytes, addressed by position (taken modulo the capacity).
+    /// The data area of a ring: a power of two of bytes, addressed by index.
     ///
     /// It checks nothing: callers keep `index + len <= capacity` and hold the right to touch those bytes.
     #[derive(Clone, Copy)]
     pub(crate) struct RingBytes {
         base: NonNull<u8>,
-        mask: u64,
+        capacity: u64,
     }
 
     impl RingBytes {
@@ -59,64 +59,60 @@ mod bytes {
         /// `base` points to `capacity` bytes, aligned to 64, that stay valid while the value is used and are
         /// touched by others only under the ring's protocol. `capacity` is a power of two.
         pub(crate) const unsafe fn new(base: NonNull<u8>, capacity: u64) -> Self {
-            Self { base, mask: capacity - 1 }
+            Self { base, capacity }
         }
 
         #[inline(always)]
         pub(crate) fn capacity(&self) -> u64 {
-            self.mask + 1
+            self.capacity
         }
 
-        /// Distance in bytes from the start of the area.
+        /// The byte at `index`, which is below the capacity.
         #[inline(always)]
-        pub(crate) fn index(&self, position: u64) -> u64 {
-            position & self.mask
+        pub(crate) fn pointer(&self, index: u64) -> *mut u8 {
+            self.base.as_ptr().wrapping_add(index as usize)
         }
 
-        /// First byte at `position`.
+        /// The header word at `index`, a multiple of 8 below the capacity.
         #[inline(always)]
-        pub(crate) fn pointer(&self, position: u64) -> *mut u8 {
-            // SAFETY: the masked index is below the capacity.
-            unsafe { self.base.as_ptr().add(self.index(position) as usize) }
-        }
-
-        /// The header word at `position`, a multiple of 8.
-        #[inline(always)]
-        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
-            debug_assert!(position.is_multiple_of(8));
-            // SAFETY: in bounds and aligned as above; header words are only touched atomically while both
-            // sides can reach them.
-            unsafe { AtomicU64::from_ptr(self.pointer(position).cast()) }
+        pub(crate) fn word(&self, index: u64) -> &AtomicU64 {
+            debug_assert!(index.is_multiple_of(8) && index < self.capacity);
+            // SAFETY: in bounds and aligned, as the caller keeps to; header words are only touched atomically while
+            // both sides can reach them.
+            unsafe { AtomicU64::from_ptr(self.pointer(index).cast()) }
         }
 
         /// # Safety
-        /// `len` bytes from `position` lie inside the area and belong to the caller.
+        /// `len` bytes from `index` lie inside the area and belong to the caller.
         #[inline(always)]
-        pub(crate) unsafe fn copy_in(&self, position: u64, source: *const u8, len: usize) {
+        pub(crate) unsafe fn copy_in(&self, index: u64, source: *const u8, len: usize) {
             // SAFETY: the caller's promise.
-            unsafe { core::ptr::copy_nonoverlapping(source, self.pointer(position), len) }
+            unsafe { core::ptr::copy_nonoverlapping(source, self.pointer(index), len) }
         }
 
         /// # Safety
-        /// `len` bytes from `position` lie inside the area and have been committed to the caller.
+        /// `len` bytes from `index` lie inside the area and have been committed to the caller.
         #[inline(always)]
-        pub(crate) unsafe fn copy_out(&self, position: u64, target: *mut u8, len: usize) {
+        pub(crate) unsafe fn copy_out(&self, index: u64, target: *mut u8, len: usize) {
             // SAFETY: the caller's promise. A hostile peer may write meanwhile; the bytes are then arbitrary,
             // which is all the caller is promised.
-            unsafe { core::ptr::copy_nonoverlapping(self.pointer(position), target, len) }
+            unsafe { core::ptr::copy_nonoverlapping(self.pointer(index), target, len) }
         }
 
-        /// Asks for ownership of the cache line at `position` ahead of a write to it. A hint only.
+        /// Asks for ownership of the cache line at `index` ahead of a write to it. A hint only: an index beyond the capacity
+        /// names a line that is not needed, and does no harm.
         #[inline(always)]
-        pub(crate) fn prefetch_write(&self, position: u64) {
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+        pub(crate) fn prefetch_write(&self, index: u64) {
+            // By hand: the intrinsic becomes a prefetch for reading where the processor is not known to have this one. Those
+            // without it execute it as a no-op.
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: a prefetch has no effect on memory and faults on no address.
             unsafe {
-                use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_ET0>(self.pointer(position).cast());
+                let line = self.pointer(index);
+                core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
             }
-            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-            let _ = position;
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = index;
         }
     }
 }
@@ -131,55 +127,52 @@ mod bytes {
     #[derive(Clone, Copy)]
     pub(crate) struct RingBytes {
         words: NonNull<AtomicU64>,
-        mask: u64,
+        capacity: u64,
     }
 
     impl RingBytes {
         /// # Safety
         /// `base` points to `capacity / 8` initialised words that outlive the value.
         pub(crate) const unsafe fn new(base: NonNull<u8>, capacity: u64) -> Self {
-            Self { words: base.cast(), mask: capacity - 1 }
+            Self { words: base.cast(), capacity }
         }
 
         pub(crate) fn capacity(&self) -> u64 {
-            self.mask + 1
-        }
-
-        pub(crate) fn index(&self, position: u64) -> u64 {
-            position & self.mask
+            self.capacity
         }
 
         /// Never dereferenced in a model.
-        pub(crate) fn pointer(&self, _position: u64) -> *mut u8 {
+        pub(crate) fn pointer(&self, _index: u64) -> *mut u8 {
             NonNull::dangling().as_ptr()
         }
 
-        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+        pub(crate) fn word(&self, index: u64) -> &AtomicU64 {
+            assert!(index < self.capacity);
             // SAFETY: the index is below the number of words.
-            unsafe { self.words.add(self.index(position) as usize / 8).as_ref() }
+            unsafe { self.words.add(index as usize / 8).as_ref() }
         }
 
         /// # Safety
         /// As in a build; `len` is a multiple of 8 in models.
-        pub(crate) unsafe fn copy_in(&self, position: u64, source: *const u8, len: usize) {
+        pub(crate) unsafe fn copy_in(&self, index: u64, source: *const u8, len: usize) {
             for at in (0..len).step_by(8) {
                 // SAFETY: the caller promises `len` readable bytes.
                 let value = unsafe { source.add(at).cast::<u64>().read_unaligned() };
-                self.word(position + at as u64).store(value, Ordering::Relaxed);
+                self.word(index + at as u64).store(value, Ordering::Relaxed);
             }
         }
 
         /// # Safety
         /// As in a build; `len` is a multiple of 8 in models.
-        pub(crate) unsafe fn copy_out(&self, position: u64, target: *mut u8, len: usize) {
+        pub(crate) unsafe fn copy_out(&self, index: u64, target: *mut u8, len: usize) {
             for at in (0..len).step_by(8) {
-                let value = self.word(position + at as u64).load(Ordering::Relaxed);
+                let value = self.word(index + at as u64).load(Ordering::Relaxed);
                 // SAFETY: the caller promises `len` writable bytes.
                 unsafe { target.add(at).cast::<u64>().write_unaligned(value) };
             }
         }
 
-        pub(crate) fn prefetch_write(&self, _position: u64) {}
+        pub(crate) fn prefetch_write(&self, _index: u64) {}
     }
 }
 

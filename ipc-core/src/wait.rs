@@ -117,11 +117,14 @@ impl Waiter {
 
     /// Polls as long as the strategy allows; `None` when it is time to sleep.
     fn poll(&self, half: &impl Half, bell: &Bell, start: Instant, deadline: Deadline) -> Option<Waited> {
+        let busy = self.strategy == WaitStrategy::Busy;
+        if processor::is_single() || (self.budget.is_zero() && !busy) {
+            return None;
+        }
         let own = processor::current();
         // While this thread polls on the processor that the peer waits for, the peer cannot answer.
         let shares_processor = half.exchange_processor(own) == Some(own);
-        let busy = self.strategy == WaitStrategy::Busy;
-        if processor::is_single() || (shares_processor && !busy) {
+        if shares_processor && !busy {
             return None;
         }
         let mut asked = start;

@@ -11,6 +11,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 use core::cell::UnsafeCell;
+use core::ffi::c_void;
 use core::mem::ManuallyDrop;
 use core::ptr::{NonNull, null_mut};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -23,22 +24,31 @@ use std::sync::OnceLock;
 /// Says whether the running process is the one that took the token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkToken {
-    /// The word that the kernel zeroes in a child; `None` on a kernel without `MADV_WIPEONFORK` (before 4.14).
-    live: Option<&'static AtomicU64>,
-    /// What [`live`](Self::live) holds in the process that took the token; without it, that process's id.
+    /// The word that is zero in a child until that takes a token of its own.
+    live: &'static AtomicU64,
+    /// What [`live`](Self::live) holds in the process that took the token. Never zero.
     generation: u64,
 }
 
 impl ForkToken {
     /// True in the process that took the token, false in every child forked since.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_original(&self) -> bool {
-        match self.live {
-            // Relaxed: the word was set before the token existed and changes only by becoming another
-            // process's; nothing is published through it.
-            Some(live) => live.load(Ordering::Relaxed) == self.generation,
-            None => process_id() == self.generation,
-        }
+        // Relaxed: the word was set before the token existed and changes only by becoming another
+        // process's; nothing is published through it.
+        self.live.load(Ordering::Relaxed) == self.generation
+    }
+
+    /// What [`ForkToken::current`] returns in the process that took the token. Never zero.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The generation of the running process; zero in a child that has taken no token.
+    #[inline(always)]
+    pub(crate) fn current(&self) -> u64 {
+        // Relaxed: as above.
+        self.live.load(Ordering::Relaxed)
     }
 }
 
@@ -54,10 +64,7 @@ struct Words {
 
 /// Takes a token for the running process.
 pub(crate) fn token() -> ForkToken {
-    static WORDS: OnceLock<Option<Words>> = OnceLock::new();
-    let Some(words) = WORDS.get_or_init(map_words) else {
-        return ForkToken { live: None, generation: process_id() };
-    };
+    let words = words();
     // Relaxed throughout: only the values matter, and each word is its own story.
     let mut generation = words.live.load(Ordering::Relaxed);
     if generation == 0 {
@@ -69,15 +76,24 @@ pub(crate) fn token() -> ForkToken {
             Err(other_thread) => other_thread,
         };
     }
-    ForkToken { live: Some(words.live), generation }
+    ForkToken { live: words.live, generation }
 }
 
 fn process_id() -> u64 {
     u64::from(getpid().as_raw_nonzero().get().unsigned_abs())
 }
 
-/// Maps a page that `fork` wipes; `None` where the kernel cannot.
-fn map_words() -> Option<Words> {
+fn words() -> &'static Words {
+    static WORDS: OnceLock<Words> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        let new = || &*Box::leak(Box::new(AtomicU64::new(0)));
+        // Without a page that the kernel wipes, the child handler alone zeroes the word.
+        Words { live: map_wiped_word().unwrap_or_else(new), last: new() }
+    })
+}
+
+/// Maps a page that `fork` wipes; `None` where the kernel cannot (before 4.14).
+fn map_wiped_word() -> Option<&'static AtomicU64> {
     const LENGTH: usize = size_of::<AtomicU64>(); // rounded up to a page by both calls
     // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
     let page =
@@ -90,8 +106,7 @@ fn map_words() -> Option<Words> {
     }
     // SAFETY: page-aligned, zeroed (a valid value), never unmapped, and only touched as an atomic. The wipe
     // happens in a child before its first instruction, so no running reference sees it.
-    let live = unsafe { &*page.cast::<AtomicU64>() };
-    Some(Words { live, last: Box::leak(Box::new(AtomicU64::new(0))) })
+    Some(unsafe { &*page.cast::<AtomicU64>() })
 }
 
 /// A descriptor that forked children do not keep open.
@@ -134,7 +149,14 @@ impl GuardedFd {
     /// Those of `create`, and those of [`new`](Self::new).
     pub(crate) fn open(create: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
         // Allocated before the lock is taken: see `Registry`.
-        let mut entry = Box::new(Entry { fd: -1, lost: false, previous: null_mut(), next: null_mut() });
+        let mut entry = Box::new(Entry {
+            fd: -1,
+            memory: null_mut(),
+            length: 0,
+            lost: false,
+            previous: null_mut(),
+            next: null_mut(),
+        });
         let mut registry = Registry::lock();
         registry.install()?;
         let fd = create()?;
@@ -143,6 +165,23 @@ impl GuardedFd {
         // SAFETY: a fresh entry, in no list, that stays where it is until `drop` has unlinked it.
         unsafe { registry.link(entry) };
         Ok(Self { fd: ManuallyDrop::new(fd), entry })
+    }
+}
+
+impl GuardedFd {
+    /// Guards a mapping of the descriptor too: in a child there is empty memory of its own in the place, so that guards which it
+    /// inherited read zeroes and write to nobody.
+    ///
+    /// # Safety
+    /// `length` bytes from `memory` are a mapping that outlives the guard, and that children do not inherit
+    /// (`MADV_DONTFORK`).
+    pub(crate) unsafe fn cover(&mut self, memory: *mut c_void, length: usize) {
+        let _registry = Registry::lock();
+        // SAFETY: the entry is valid until `drop`, and ours under the lock.
+        unsafe {
+            (*self.entry.as_ptr()).memory = memory;
+            (*self.entry.as_ptr()).length = length;
+        }
     }
 }
 
@@ -178,6 +217,9 @@ impl AsRawFd for GuardedFd {
 #[derive(Debug)]
 struct Entry {
     fd: RawFd,
+    /// A mapping of the descriptor: start and bytes.
+    memory: *mut c_void,
+    length: usize,
     /// Set by the child handler when it had to give the number up: it may be another descriptor's by now.
     lost: bool,
     previous: *mut Entry,
@@ -203,6 +245,8 @@ struct List {
     first: *mut Entry,
     /// Stand-in for guarded descriptors in a child; -1 until the handlers are installed. Never closed.
     stand_in: RawFd,
+    /// The word of [`ForkToken`], zeroed in a child.
+    live: Option<&'static AtomicU64>,
 }
 
 // SAFETY: `list` is only reached through `Locked` or between the prepare handler and its counterparts,
@@ -211,7 +255,7 @@ unsafe impl Sync for Registry {}
 
 static REGISTRY: Registry = Registry {
     mutex: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
-    list: UnsafeCell::new(List { first: null_mut(), stand_in: -1 }),
+    list: UnsafeCell::new(List { first: null_mut(), stand_in: -1, live: None }),
 };
 
 impl Registry {
@@ -269,7 +313,9 @@ impl Locked {
             unsafe { libc::close(ends[0]) };
             return Err(io::Error::from_raw_os_error(errno));
         }
-        self.list().stand_in = ends[0];
+        let list = self.list();
+        list.stand_in = ends[0];
+        list.live = Some(words().live);
         Ok(())
     }
 
@@ -321,14 +367,22 @@ unsafe extern "C" fn after_fork_in_parent() {
 
 /// Child handler: replaces every guarded descriptor and empties the list.
 ///
-/// Async-signal-safe: `dup3` and `close` are the only calls besides the unlock, and nothing is allocated.
+/// Async-signal-safe: `mmap`, `dup3` and `close` are the only calls besides the unlock, and nothing is allocated.
 unsafe extern "C" fn after_fork_in_child() {
     // SAFETY: `before_fork` took the lock in this thread, and a child has no other thread. Linked entries are
     // valid; the numbers in them belong to `GuardedFd`s, whose owners may not use them here anyway.
     unsafe {
         let list = &mut *REGISTRY.list.get();
+        if let Some(live) = list.live {
+            live.store(0, Ordering::Relaxed);
+        }
         let mut at = core::mem::replace(&mut list.first, null_mut());
         while let Some(entry) = at.as_mut() {
+            if entry.length > 0 {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+                // Failing leaves a hole, where a child that touches it ends with a signal.
+                libc::mmap(entry.memory, entry.length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            }
             while libc::dup3(list.stand_in, entry.fd, libc::O_CLOEXEC) < 0 {
                 if *libc::__errno_location() == libc::EINTR {
                     continue;

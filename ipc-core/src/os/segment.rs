@@ -5,7 +5,7 @@
 //! contents beyond the header are not looked at here.
 
 use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, is_capacity};
-use crate::os::fork::{self, ForkToken, GuardedFd};
+use crate::os::fork::GuardedFd;
 use crate::ring::RingMemory;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,9 +13,7 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
 use rustix::io::Errno;
-use std::format;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -83,17 +81,17 @@ const HUGE_PAGE: u64 = 2 << 20;
 
 /// A mapped segment and the descriptor it was mapped from, which lets tools find it.
 pub(crate) struct Segment {
-    map: ManuallyDrop<MmapRaw>,
+    /// Dropped before the mapping it covers.
     fd: GuardedFd,
+    map: MmapRaw,
     geometry: Geometry,
-    owner: ForkToken,
 }
 
 impl Segment {
     /// Makes a segment for rings of this geometry.
     pub(crate) fn create(label: &str, geometry: Geometry, options: SegmentOptions) -> Result<Self, SegmentError> {
         check_capacities(geometry)?;
-        let (fd, size) = allocate(&format!("ipc:{label}"), geometry.segment_size(), options)?;
+        let (fd, size) = allocate(label, geometry.segment_size(), options)?;
         fcntl_add_seals(&fd, SEALS).map_err(os("sealing the segment"))?;
         let map = map(&fd, size, options)?;
         let header = SegmentHeader { size, ..geometry.header() };
@@ -129,9 +127,11 @@ impl Segment {
     }
 
     fn new(map: MmapRaw, fd: OwnedFd, geometry: Geometry) -> Result<Self, SegmentError> {
-        let fd = GuardedFd::new(fd)
+        let mut fd = GuardedFd::new(fd)
             .map_err(|source| SegmentError::Os { action: "guarding the segment against forks", source })?;
-        Ok(Self { map: ManuallyDrop::new(map), fd, geometry, owner: fork::token() })
+        // SAFETY: the mapping is dropped after the guard, and children do not inherit it (see `map`).
+        unsafe { fd.cover(map.as_mut_ptr().cast(), map.len()) };
+        Ok(Self { fd, map, geometry })
     }
 
     /// The ring that carries messages to the server.
@@ -162,16 +162,6 @@ impl Segment {
 impl AsFd for Segment {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        // A forked child never had the mapping (MADV_DONTFORK); what lies at the address now is not ours to unmap.
-        if self.owner.is_original() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.map) };
-        }
     }
 }
 

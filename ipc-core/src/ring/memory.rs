@@ -76,34 +76,30 @@ impl<'a> RingMemory<'a> {
 
     /// Makes the ring empty and its first position `position`, whatever the memory held before.
     ///
-    /// Rings start at 0; another start, a multiple of 64, serves tests of late positions.
+    /// Rings start at 0; another start, a multiple of 8, serves tests of late positions.
     ///
     /// # Panics
-    /// If `position` is not a multiple of 64.
+    /// If `position` is not a multiple of 8.
     ///
     /// # Safety
     /// No half of this ring exists, in any process.
     pub unsafe fn reset(&self, position: u64) {
-        assert!(position.is_multiple_of(crate::layout::LINE), "position {position} is not a multiple of 64");
+        assert!(position.is_multiple_of(crate::layout::HEADER), "position {position} is not a multiple of 8");
         let control = self.control();
         for (word, value) in [
-            (&control.producer.tail, position),
-            (&control.producer.messages, 0),
             (&control.producer_signals.ticket, 0),
             (&control.consumer.head, position),
-            (&control.consumer.messages, 0),
             (&control.consumer_signals.credit, position),
+            (&control.consumer_signals.messages, 0),
             (&control.consumer_signals.ticket, 0),
         ] {
             word.store(value, Ordering::Relaxed);
         }
-        control.producer_signals.closed.store(0, Ordering::Relaxed);
-        control.consumer_signals.closed.store(0, Ordering::Relaxed);
         // The word that is polled first must not look like a header; later ones are cleared by the producer on its way.
-        self.bytes.word(position).store(0, Ordering::Relaxed);
+        self.bytes.word(position & (self.capacity() - 1)).store(0, Ordering::Relaxed);
     }
 
-    /// The producing half, from where the control block says the last one stopped.
+    /// The producing half of a ring that nothing was published in yet.
     ///
     /// # Safety
     /// There is no other producer for this ring, in any process, while the half lives.
@@ -112,7 +108,7 @@ impl<'a> RingMemory<'a> {
         Producer::new(*self, barrier)
     }
 
-    /// The consuming half, from where the control block says the last one stopped.
+    /// The consuming half of a ring that nothing was consumed from yet.
     ///
     /// # Safety
     /// There is no other consumer for this ring, in any process, while the half lives.
@@ -136,10 +132,5 @@ impl<'a> RingMemory<'a> {
     #[inline(always)]
     pub(super) fn bytes(&self) -> RingBytes {
         self.bytes
-    }
-
-    /// Number of low bits of a position that say where in the lap it is.
-    pub(super) fn shift(&self) -> u32 {
-        self.capacity().trailing_zeros()
     }
 }

@@ -8,6 +8,7 @@
 //! The way of a message: `reserve` → `commit` → `walk` (the consumer finds it) → `read` → release → credit.
 //! [`crate::layout`] draws the bytes.
 
+mod cursor;
 mod memory;
 mod observe;
 mod pace;
@@ -23,12 +24,15 @@ crate::sync::outside_models! {
 
 pub use memory::{RingError, RingMemory};
 pub use observe::RingStatus;
-pub use read::{Consumer, ReadBatch, Record};
+pub use read::{Consumer, OutOfBounds, ReadBatch, Record};
 pub use reserve::{Batch, Producer, Reservation, ReserveError};
 pub use undelivered::Undelivered;
 pub use walk::Violation;
 
 #[cfg(test)]
 mod tests;
-pub(crate) use read::Payload;
-pub(crate) use reserve::OpenBatch;
+#[cfg(feature = "std")]
+pub(crate) use {
+    read::{Payload, Place},
+    reserve::OpenBatch,
+};

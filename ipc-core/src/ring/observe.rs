@@ -1,6 +1,7 @@
 //! A look at a ring from outside, by someone who is neither its producer nor its consumer.
 
 use super::RingMemory;
+use super::walk::Walk;
 use crate::doorbell::is_waiting;
 use crate::sync::Ordering;
 
@@ -24,16 +25,30 @@ pub struct RingStatus {
 
 impl RingMemory<'_> {
     /// Looks at the ring without disturbing it.
+    ///
+    /// Neither side keeps a count of messages in shared memory that is written for each of them: it would cost every
+    /// message something. The records are still there, so they are counted instead, up to a whole ring of them.
     #[must_use]
     pub fn status(&self) -> RingStatus {
         let control = self.control();
+        let counted = control.consumer_signals.messages.load(Ordering::Relaxed);
+        let credit = control.consumer_signals.credit.load(Ordering::Relaxed);
         let head = control.consumer.head.load(Ordering::Relaxed);
-        let tail = control.producer.tail.load(Ordering::Relaxed);
+        let end = credit.saturating_add(self.capacity());
+        let mut walk = Walk::new(self, credit);
+        let (mut received, mut sent) = (counted, counted);
+        // A record that is written over meanwhile ends the walk early; a bound keeps a hostile one from making it long.
+        while walk.position() < end && matches!(walk.step(), Ok(Some(_))) {
+            sent = sent.saturating_add(1);
+            if walk.position() <= head {
+                received = sent;
+            }
+        }
         RingStatus {
             capacity: self.capacity(),
-            used: tail.saturating_sub(head).min(self.capacity()),
-            sent: control.producer.messages.load(Ordering::Relaxed),
-            received: control.consumer.messages.load(Ordering::Relaxed),
+            used: walk.position().saturating_sub(head).min(self.capacity()),
+            sent,
+            received,
             producer_sleeps: is_waiting(control.producer_signals.ticket.load(Ordering::Relaxed)),
             consumer_sleeps: is_waiting(control.consumer_signals.ticket.load(Ordering::Relaxed)),
         }

@@ -6,7 +6,7 @@
 use super::pace::Pace;
 use super::walk::{Extent, Walk};
 use super::{RingMemory, Violation};
-use crate::doorbell::{Barrier, Sleeper, Waker};
+use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
 use crate::layout::HEADER;
 use crate::sync::{Ordering, RingBytes, spin_hint};
 
@@ -15,10 +15,10 @@ pub struct Consumer<'a> {
     memory: RingMemory<'a>,
     barrier: Barrier,
     walk: Walk,
-    /// Everything before this position is consumed.
-    released: u64,
     /// Credit that the producer has been given.
     published: u64,
+    /// The head at which it is given more: an eighth of the ring further on.
+    next_gift: u64,
     /// Messages consumed since the ring began.
     messages: u64,
     pace: Pace,
@@ -34,13 +34,13 @@ impl<'a> Consumer<'a> {
     pub(super) fn new(memory: RingMemory<'a>, barrier: Barrier) -> Self {
         let control = memory.control();
         let head = control.consumer.head.load(Ordering::Relaxed);
-        let messages = control.consumer.messages.load(Ordering::Relaxed);
+        let messages = control.consumer_signals.messages.load(Ordering::Relaxed);
         Self {
             memory,
             barrier,
             walk: Walk::new(&memory, head),
-            released: head,
-            published: control.consumer_signals.credit.load(Ordering::Relaxed),
+            published: head,
+            next_gift: head + memory.capacity() / 8,
             messages,
             pace: Pace::new(messages),
             wake: false,
@@ -68,7 +68,7 @@ impl<'a> Consumer<'a> {
     /// [`Violation`] if the producer wrote an impossible header. The ring cannot be read any further.
     #[inline]
     pub fn try_read(&mut self) -> Result<Option<Record<'_, 'a>>, Violation> {
-        Ok(self.take()?.map(|extent| Record { consumer: self, extent }))
+        Ok(self.take()?.map(|payload| Record { consumer: self, payload }))
     }
 
     /// The records published so far, one after the other; their space is given back once, when the batch is dropped.
@@ -93,11 +93,13 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Gives all consumed space back now rather than at the next eighth of the ring: before a long sleep.
-    pub fn flush_credit(&mut self) {
-        if self.published != self.released {
-            self.publish_credit();
-        }
+    /// Gives all consumed space back now rather than at the next eighth of the ring: before a long sleep. True: a sleeping
+    /// producer must be woken.
+    #[must_use = "a producer that sleeps stays asleep unless it is woken"]
+    pub fn flush_credit(&mut self) -> bool {
+        // Guards borrow the consumer, so everything up to the walk is released.
+        let head = self.walk.position();
+        self.published != head && self.give_credit(head)
     }
 
     /// Raises the ticket of a consumer that is about to sleep until there is a message. Look again before sleeping.
@@ -112,15 +114,13 @@ impl<'a> Consumer<'a> {
 
     /// Tells the producer that nothing more will be consumed.
     pub fn close(&mut self) {
-        // [P5] everything consumed comes before it; pairs with [A5] in reserve.rs.
-        self.memory.control().consumer_signals.closed.store(1, Ordering::Release);
+        self.sleeper.close(&self.memory.control().consumer_signals.ticket);
     }
 
     /// Says whether the producer has gone politely. What it published before can still be read: look once more.
     #[must_use]
     pub fn is_peer_closed(&self) -> bool {
-        // [A4] everything published comes before it; pairs with [P4] in reserve.rs.
-        self.memory.control().producer_signals.closed.load(Ordering::Acquire) != 0
+        is_gone(&self.memory.control().producer_signals.ticket)
     }
 
     /// Notes the processor this side waits on, and returns the one that the peer last waited on.
@@ -132,37 +132,60 @@ impl<'a> Consumer<'a> {
 
     /// Steps to the next record without consuming it.
     #[inline(always)]
-    fn take(&mut self) -> Result<Option<Extent>, Violation> {
-        self.walk.step()
+    pub(crate) fn take(&mut self) -> Result<Option<Payload>, Violation> {
+        let bytes = self.walk.bytes();
+        Ok(self.walk.step()?.map(|extent| Payload { bytes, extent }))
     }
 
-    /// Steps to the next record without consuming it, for callers that keep a guard of their own.
+    /// Where the next record is, for [`Consumer::go_to`].
+    #[cfg(feature = "std")]
     #[inline(always)]
-    pub(crate) fn take_payload(&mut self) -> Result<Option<Payload>, Violation> {
-        Ok(self.take()?.map(|extent| Payload::new(self.memory.bytes(), extent)))
+    pub(crate) fn place(&self) -> Place {
+        Place(self.walk)
     }
 
-    /// Consumes everything up to the walk's cursor: `records` of them.
+    /// Goes to a place from which, or to which, records were taken that are not released yet.
+    #[cfg(feature = "std")]
     #[inline(always)]
-    pub(crate) fn release(&mut self, records: u64) {
-        self.released = self.walk.cursor;
+    pub(crate) fn go_to(&mut self, place: Place) {
+        self.walk = place.0;
+    }
+
+    /// Consumes everything up to where the walk is: `records` of them. True: a sleeping producer must be woken.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, records: u64) -> bool {
+        let head = self.walk.position();
         self.messages += records;
-        let progress = &self.memory.control().consumer;
         // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs.
-        progress.head.store(self.released, Ordering::Release);
-        progress.messages.store(self.messages, Ordering::Relaxed);
-        if self.released - self.published >= self.memory.capacity() / 8 {
-            self.publish_credit();
-        }
+        self.memory.control().consumer.head.store(head, Ordering::Release);
+        head >= self.next_gift && self.give_credit(head)
     }
 
     /// Gives credit in steps: the producer's copy of this line is lost once a step, not once a message.
     #[cold]
-    fn publish_credit(&mut self) {
-        self.published = self.released;
+    fn give_credit(&mut self, head: u64) -> bool {
+        self.published = head;
+        self.next_gift = head + self.memory.capacity() / 8;
+        let control = self.memory.control();
+        control.consumer_signals.messages.store(self.messages, Ordering::Relaxed);
         // [P2] reading is finished before the space is given back; pairs with [A2] in reserve.rs.
-        self.memory.control().consumer_signals.credit.store(self.published, Ordering::Release);
-        self.wake |= self.waker.due(&self.memory.control().producer_signals.ticket, self.barrier);
+        control.consumer_signals.credit.store(head, Ordering::Release);
+        self.waker.call(&control.producer_signals.ticket, self.barrier) == Call::Ring
+    }
+}
+
+/// A place among the records that are not consumed yet.
+#[cfg(feature = "std")]
+#[derive(Clone, Copy)]
+pub(crate) struct Place(Walk);
+
+#[cfg(feature = "std")]
+impl Place {
+    /// The record here, and a step to the next.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Result<Option<Payload>, Violation> {
+        let bytes = self.0.bytes();
+        Ok(self.0.step()?.map(|extent| Payload { bytes, extent }))
     }
 }
 
@@ -172,6 +195,18 @@ impl<'a> Consumer<'a> {
 pub(crate) struct Payload {
     bytes: RingBytes,
     extent: Extent,
+}
+
+/// A read that reaches over the end of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes at offset {offset} were asked of a message of {message} bytes")]
+pub struct OutOfBounds {
+    /// Bytes asked for.
+    pub len: usize,
+    /// Where they begin in the message.
+    pub offset: usize,
+    /// Bytes in the message.
+    pub message: usize,
 }
 
 impl Payload {
@@ -187,20 +222,18 @@ impl Payload {
 
     /// Copies `target.len()` bytes from `offset`.
     #[inline(always)]
-    pub(crate) fn read_at(&self, offset: usize, target: &mut [u8]) {
-        assert!(
-            offset <= self.len() && target.len() <= self.len() - offset,
-            "{} bytes at {offset} reach over a message of {}",
-            target.len(),
-            self.len()
-        );
+    pub(crate) fn read_at(&self, offset: usize, target: &mut [u8]) -> Result<(), OutOfBounds> {
+        if offset > self.len() || target.len() > self.len() - offset {
+            return Err(OutOfBounds { len: target.len(), offset, message: self.len() });
+        }
         // SAFETY: inside an extent that the walk has checked, committed to us by [A1].
-        unsafe { self.bytes.copy_out(self.extent.position + offset as u64, target.as_mut_ptr(), target.len()) };
+        unsafe { self.bytes.copy_out(self.extent.index + offset as u64, target.as_mut_ptr(), target.len()) };
+        Ok(())
     }
 
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *const u8 {
-        self.bytes.pointer(self.extent.position)
+        self.bytes.pointer(self.extent.index)
     }
 
     /// Copies all of it.
@@ -209,7 +242,7 @@ impl Payload {
         let mut copy = std::vec::Vec::with_capacity(self.len());
         // SAFETY: the vector has room for `len` bytes; the extent is checked as in `read_at`.
         unsafe {
-            self.bytes.copy_out(self.extent.position, copy.as_mut_ptr(), self.len());
+            self.bytes.copy_out(self.extent.index, copy.as_mut_ptr(), self.len());
             copy.set_len(self.len());
         }
         copy
@@ -219,20 +252,15 @@ impl Payload {
 /// A record that is being read. Dropping it consumes it.
 pub struct Record<'c, 'a> {
     consumer: &'c mut Consumer<'a>,
-    extent: Extent,
+    payload: Payload,
 }
 
 impl Record<'_, '_> {
-    #[inline(always)]
-    pub(crate) fn payload(&self) -> Payload {
-        Payload::new(self.consumer.memory.bytes(), self.extent)
-    }
-
     /// Payload bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.payload().len()
+        self.payload.len()
     }
 
     /// Says whether the record has no payload.
@@ -243,11 +271,11 @@ impl Record<'_, '_> {
 
     /// Copies `target.len()` payload bytes from `offset` on.
     ///
-    /// # Panics
-    /// If the payload ends before: `offset + target.len()` exceeds [`Record::len`].
+    /// # Errors
+    /// [`OutOfBounds`] if the payload ends before: `offset + target.len()` exceeds [`Record::len`].
     #[inline]
-    pub fn read_at(&self, offset: usize, target: &mut [u8]) {
-        self.payload().read_at(offset, target);
+    pub fn read_at(&self, offset: usize, target: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.payload.read_at(offset, target)
     }
 
     /// First byte of the payload: aligned to 8 bytes, valid for [`Record::len`] bytes until the record is dropped. A hostile
@@ -255,14 +283,15 @@ impl Record<'_, '_> {
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
-        self.payload().as_ptr()
+        self.payload.as_ptr()
     }
 }
 
 impl Drop for Record<'_, '_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.consumer.release(1);
+        let wake = self.consumer.release(1);
+        self.consumer.wake |= wake;
     }
 }
 
@@ -285,8 +314,8 @@ impl ReadBatch<'_, '_> {
     }
 
     #[inline(always)]
-    pub(crate) fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
-        let payload = self.consumer.take_payload()?;
+    fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
+        let payload = self.consumer.take()?;
         self.taken += u64::from(payload.is_some());
         Ok(payload)
     }
@@ -308,7 +337,8 @@ impl Drop for ReadBatch<'_, '_> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.taken > 0 {
-            self.consumer.release(self.taken);
+            let wake = self.consumer.release(self.taken);
+            self.consumer.wake |= wake;
         }
     }
 }

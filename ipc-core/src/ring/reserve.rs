@@ -3,14 +3,15 @@
 //! Promise: nothing is visible before its commit, everything of it is afterwards. A dropped guard leaves
 //! nothing behind. Refusal: it does not wait for space and it does not wake the consumer.
 
+use super::cursor::Cursor;
 use super::{RingMemory, Undelivered, Violation};
-use crate::doorbell::{Barrier, Sleeper, Waker};
-use crate::layout::{HEADER, Header, LINE, max_record, round_up, stamp};
+use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
+use crate::layout::{HEADER, Header, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
-/// Lines of the ring that the producer asks to own ahead of writing them. Measured with 64-byte messages published
-/// alone: without it the stream pays the transfer of each line in full (18 ns a message instead of 8).
-const OWN_AHEAD: u64 = 4 * LINE;
+/// How far ahead of its writing the producer asks for ownership of the ring's lines, in bytes. Measured with 64-byte messages
+/// published alone; see docs/PERFORMANCE.md.
+const OWN_AHEAD: u64 = 512;
 
 /// Why no space could be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,21 +33,30 @@ pub enum ReserveError {
         /// Bytes that are free.
         free: u64,
     },
+    /// The consumer has gone.
+    #[error("the consumer has gone")]
+    Closed,
     /// The consumer wrote what it must not.
     #[error(transparent)]
     Violation(#[from] Violation),
 }
 
 /// The producing half of a ring.
+///
+/// Where it speaks of an *offset*, that is bytes from the start of the lap in which the next publication begins; a batch
+/// that runs over the end of the area has offsets beyond the capacity.
 pub struct Producer<'a> {
     memory: RingMemory<'a>,
     bytes: RingBytes,
-    shift: u32,
     barrier: Barrier,
-    /// Where the next publication begins; a multiple of [`LINE`].
-    tail: u64,
-    /// The next publication may end here without another look at the consumer's credit.
+    /// The longest payload a record may have.
+    longest: u64,
+    /// Where the next publication begins; a multiple of [`HEADER`].
+    cursor: Cursor,
+    /// Offset up to which may be written without another look at the consumer's credit.
     limit: u64,
+    /// The same, but not beyond the end of the area: a record that ends before it fits without further questions.
+    fast_limit: u64,
     /// The consumer's credit when it was last looked at.
     credit: u64,
     /// The credit that the last refused reservation waits for.
@@ -54,6 +64,8 @@ pub struct Producer<'a> {
     messages: u64,
     /// The last look found the credit where the look before had found it.
     stalled: bool,
+    /// The consumer has gone.
+    gone: bool,
     wake: bool,
     waker: Waker,
     sleeper: Sleeper,
@@ -64,18 +76,21 @@ unsafe impl Send for Producer<'_> {}
 
 impl<'a> Producer<'a> {
     pub(super) fn new(memory: RingMemory<'a>, barrier: Barrier) -> Self {
-        let tail = memory.control().producer.tail.load(Ordering::Relaxed);
+        let control = memory.control();
+        let cursor = Cursor::new(control.consumer.head.load(Ordering::Relaxed), memory.capacity());
         Self {
             memory,
             bytes: memory.bytes(),
-            shift: memory.shift(),
             barrier,
-            tail,
-            limit: tail,
-            credit: memory.control().consumer_signals.credit.load(Ordering::Relaxed),
+            longest: max_record(memory.capacity()),
+            cursor,
+            limit: cursor.index,
+            fast_limit: cursor.index,
+            credit: control.consumer_signals.credit.load(Ordering::Relaxed),
             awaited: 0,
-            messages: memory.control().producer.messages.load(Ordering::Relaxed),
+            messages: control.consumer_signals.messages.load(Ordering::Relaxed),
             stalled: false,
+            gone: false,
             wake: false,
             waker: Waker::default(),
             sleeper: Sleeper::default(),
@@ -85,7 +100,7 @@ impl<'a> Producer<'a> {
     /// The largest payload a record of this ring can have, in bytes: a quarter of the capacity, less a header.
     #[must_use]
     pub fn max_record(&self) -> u64 {
-        max_record(self.bytes.capacity())
+        self.longest
     }
 
     /// Messages published since the ring began.
@@ -98,7 +113,7 @@ impl<'a> Producer<'a> {
     ///
     /// # Errors
     /// [`ReserveError::TooLarge`] if `len` exceeds [`Producer::max_record`], [`ReserveError::Full`] until the
-    /// consumer has made room, [`ReserveError::Violation`] if it wrote an impossible credit.
+    /// consumer has made room, [`ReserveError::Closed`] once it has gone, [`ReserveError::Violation`] if it wrote an impossible credit.
     ///
     /// # Examples
     /// ```
@@ -113,20 +128,14 @@ impl<'a> Producer<'a> {
     /// ```
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, 'a>, ReserveError> {
-        let at = self.claim_record(len)?;
-        Ok(self.reservation(at, len))
-    }
-
-    /// Finds room for a record of `len` bytes; the answer holds until the next claim or commit.
-    #[inline(always)]
-    pub(crate) fn claim_record(&mut self, len: usize) -> Result<u64, ReserveError> {
-        self.claim(self.tail, len as u64)
+        self.claim(len)?;
+        Ok(self.reservation(len))
     }
 
     /// The guard for room that was claimed just before.
     #[inline(always)]
-    pub(crate) fn reservation(&mut self, at: u64, len: usize) -> Reservation<'_, 'a> {
-        Reservation { at, len, producer: self }
+    pub(crate) fn reservation(&mut self, len: usize) -> Reservation<'_, 'a> {
+        Reservation { len, producer: self }
     }
 
     /// Copies `payload` into a record and publishes it.
@@ -144,7 +153,7 @@ impl<'a> Producer<'a> {
     /// Starts a batch: its records are packed tight and published together, by one store.
     #[inline]
     pub fn batch(&mut self) -> Batch<'_, 'a> {
-        Batch { open: self.open_batch(), producer: self }
+        Batch { open: OpenBatch::default(), producer: self }
     }
 
     /// Says once, after commits, whether a sleeping consumer must be woken for them.
@@ -154,11 +163,16 @@ impl<'a> Producer<'a> {
         core::mem::take(&mut self.wake)
     }
 
-    /// Says once whether the consumer made no progress between the last two looks at its credit, an eighth of
-    /// the ring apart: the time to ask whether it still lives.
-    #[inline(always)]
+    /// Says once whether the consumer made no progress between the last two looks at its credit, an eighth of the ring
+    /// apart: the time to ask whether it still lives.
     pub fn take_stalled(&mut self) -> bool {
         core::mem::take(&mut self.stalled)
+    }
+
+    /// Notes that the consumer has gone: every later claim is refused. The next one takes a look, whatever its length.
+    pub fn mark_gone(&mut self) {
+        self.gone = true;
+        self.set_limit(0);
     }
 
     /// Says whether the last reservation that was refused as [`ReserveError::Full`] would find room now. Cheap enough to poll.
@@ -181,15 +195,14 @@ impl<'a> Producer<'a> {
 
     /// Tells the consumer that nothing more will come.
     pub fn close(&mut self) {
-        // [P4] everything published comes before it; pairs with [A4] in read.rs.
-        self.memory.control().producer_signals.closed.store(1, Ordering::Release);
+        self.sleeper.close(&self.memory.control().producer_signals.ticket);
     }
 
     /// Says whether the consumer has gone politely.
+    #[inline]
     #[must_use]
     pub fn is_peer_closed(&self) -> bool {
-        // [A5] everything it consumed comes before it; pairs with [P5] in read.rs.
-        self.memory.control().consumer_signals.closed.load(Ordering::Acquire) != 0
+        self.gone || is_gone(&self.memory.control().consumer_signals.ticket)
     }
 
     /// Notes the processor this side waits on, and returns the one that the peer last waited on.
@@ -204,83 +217,125 @@ impl<'a> Producer<'a> {
     /// # Errors
     /// [`Violation`] if the head that the consumer left is impossible.
     pub fn undelivered(&self) -> Result<Undelivered<'_>, Violation> {
-        Undelivered::new(&self.memory, self.credit, self.tail)
+        Undelivered::new(&self.memory, self.credit, self.cursor.position())
     }
 
-    /// Finds room for a record of `len` bytes whose header comes at `at` or, if the end of the area is too near,
-    /// at the start of the next lap. Returns the header's position.
+    /// Says whether a record of `len` bytes has room at the cursor, by one comparison. If it does not seem so, [`Producer::claim`]
+    /// finds out.
     #[inline(always)]
-    fn claim(&mut self, at: u64, len: u64) -> Result<u64, ReserveError> {
-        if len > self.max_record() {
-            return Err(ReserveError::TooLarge { len, max: self.max_record() });
-        }
-        let at = if self.bytes.index(at) + HEADER + len > self.bytes.capacity() { self.pad(at)? } else { at };
-        self.ensure(at + HEADER + len)?;
-        Ok(at)
+    pub(crate) fn claim_fast(&self, len: usize) -> bool {
+        self.fits(self.cursor.index, len)
     }
 
-    /// Makes sure that a publication ending at `end` fits, and the header word behind it too: that word is the
+    #[inline(always)]
+    fn fits(&self, offset: u64, len: usize) -> bool {
+        let len = len as u64;
+        // Not `&&`: one branch that is never taken is cheaper than two.
+        (len <= self.longest) & ((offset + HEADER).wrapping_add(len) <= self.fast_limit)
+    }
+
+    /// Finds room for a record of `len` bytes at the cursor, which moves to the next lap if the end of the area is too
+    /// near. The room is there until the next claim or commit.
+    #[inline(always)]
+    pub(crate) fn claim(&mut self, len: usize) -> Result<(), ReserveError> {
+        let len = len as u64;
+        if len > self.longest {
+            return Err(ReserveError::TooLarge { len, max: self.longest });
+        }
+        if self.cursor.index + HEADER + len > self.bytes.capacity() {
+            self.pad()?;
+        }
+        self.ensure(self.cursor.index + HEADER + len)
+    }
+
+    /// Makes sure that a publication ending at offset `end` fits, and the header word behind it too: that word is the
     /// one the commit may have to clear, so it must not belong to a record that is still unread.
     #[inline(always)]
     fn ensure(&mut self, end: u64) -> Result<(), ReserveError> {
-        let wanted = round_up(end, LINE) + HEADER;
+        let wanted = round_up(end, HEADER) + HEADER;
         if wanted > self.limit { self.look(wanted) } else { Ok(()) }
     }
 
-    /// Publishes a padding record from `at` to the end of the lap. It is no message: a reservation that is
-    /// dropped afterwards leaves only empty space behind.
+    /// Publishes a padding record up to the end of the lap. It is no message: a reservation that is dropped afterwards leaves only
+    /// empty space behind.
     #[cold]
-    fn pad(&mut self, at: u64) -> Result<u64, ReserveError> {
-        let next = at + self.bytes.capacity() - self.bytes.index(at);
-        self.ensure(next)?;
-        self.publish(at, Header::pad(stamp(at, self.shift)), next);
-        Ok(next)
+    fn pad(&mut self) -> Result<(), ReserveError> {
+        self.ensure(self.bytes.capacity())?;
+        self.publish(Header::pad(self.cursor.stamp), self.bytes.capacity());
+        Ok(())
     }
 
     /// Looks at the consumer's credit: its cache line is touched only here, at most once an eighth of the ring.
     #[cold]
     fn look(&mut self, wanted: u64) -> Result<(), ReserveError> {
+        if self.is_peer_closed() {
+            self.mark_gone();
+            return Err(ReserveError::Closed);
+        }
         // [A2] the consumer has finished with every byte before it; pairs with [P2] in read.rs.
         let credit = self.memory.control().consumer_signals.credit.load(Ordering::Acquire);
-        if credit < self.credit || credit > self.tail {
-            return Err(Violation { field: "credit", value: credit, min: self.credit, max: self.tail }.into());
+        let tail = self.cursor.position();
+        if credit < self.credit || credit > tail {
+            return Err(Violation { field: "credit", value: credit, min: self.credit, max: tail }.into());
         }
-        self.stalled = credit == self.credit && credit != self.tail;
+        self.stalled = credit == self.credit && credit != tail;
         self.credit = credit;
         let capacity = self.bytes.capacity();
-        let end = credit + capacity;
+        // The credit is at most a lap behind the tail, so this is at or beyond the start of the tail's lap.
+        let end = credit + capacity - self.cursor.start;
+        self.set_limit(end.min(wanted + capacity / 8));
         if wanted > end {
-            self.limit = end;
-            self.awaited = wanted - capacity;
-            return Err(ReserveError::Full { needed: wanted - self.tail, free: end - self.tail });
+            self.awaited = self.cursor.start + wanted - capacity;
+            return Err(ReserveError::Full { needed: wanted - self.cursor.index, free: end - self.cursor.index });
         }
-        self.limit = end.min(wanted + capacity / 8);
         Ok(())
     }
 
-    /// Makes everything between `at` and `next` visible by storing its header.
-    #[inline(always)]
-    fn publish(&mut self, at: u64, header: Header, next: u64) {
-        // The consumer polls the word at `next` from now on. If payload of an earlier lap happens to look like the
-        // header that is due there, it must go first. The line is written next anyway.
-        let word = self.bytes.word(next);
-        if Header::from_bits(word.load(Ordering::Relaxed)).stamp() == stamp(next, self.shift) {
-            word.store(0, Ordering::Relaxed);
-        }
-        // [P1] publishes payloads, inner headers and the cleared word; pairs with [A1] in walk.rs.
-        self.bytes.word(at).store(header.bits(), Ordering::Release);
-        self.tail = next;
-        self.memory.control().producer.tail.store(next, Ordering::Relaxed);
+    fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        // The word behind a record is within the limit (see `ensure`), so a record ends a word before it.
+        self.fast_limit = limit.saturating_sub(HEADER).min(self.bytes.capacity());
     }
 
+    /// Makes everything from the cursor up to offset `next`, a multiple of [`HEADER`], visible by storing its header, and moves
+    /// the cursor there.
     #[inline(always)]
-    fn commit(&mut self, at: u64, header: Header, end: u64, records: u64) {
-        let next = round_up(end, LINE);
-        self.publish(at, header, next);
+    fn publish(&mut self, header: Header, next: u64) {
+        let bytes = self.bytes;
+        let word = bytes.word(self.cursor.index);
+        let capacity = bytes.capacity();
+        if next >= capacity {
+            self.cursor = self.cursor.next_lap(capacity);
+            self.cursor.index = next - capacity;
+            // Nothing was written beyond the limit, so it lies behind `next`.
+            self.set_limit(self.limit.saturating_sub(capacity));
+        } else {
+            self.cursor.index = next;
+        }
+        // The consumer polls the word at `next` from now on. If payload of an earlier lap happens to look like the
+        // header that is due there, it must go first. That line is written next anyway.
+        let due = bytes.word(self.cursor.index);
+        if Header::from_bits(due.load(Ordering::Relaxed)).has_stamp(self.cursor.stamp) {
+            due.store(0, Ordering::Relaxed);
+        }
+        // [P1] publishes payloads, inner headers and the cleared word; pairs with [A1] in walk.rs.
+        word.store(header.bits(), Ordering::Release);
+    }
+
+    /// Publishes `records` records up to offset `end`. True: a sleeping consumer must be woken.
+    #[inline(always)]
+    fn commit(&mut self, header: Header, end: u64, records: u64) -> bool {
+        self.publish(header, round_up(end, HEADER));
         self.messages += records;
-        self.memory.control().producer.messages.store(self.messages, Ordering::Relaxed);
-        self.wake |= self.waker.due(&self.memory.control().consumer_signals.ticket, self.barrier);
-        self.bytes.prefetch_write(next + OWN_AHEAD);
+        self.bytes.prefetch_write(self.cursor.index + OWN_AHEAD);
+        match self.waker.call(&self.memory.control().consumer_signals.ticket, self.barrier) {
+            Call::Nothing => false,
+            Call::Ring => true,
+            Call::Gone => {
+                self.mark_gone();
+                false
+            }
+        }
     }
 }
 
@@ -288,20 +343,10 @@ impl<'a> Producer<'a> {
 #[must_use = "a reservation that is not committed is dropped unseen"]
 pub struct Reservation<'p, 'a> {
     producer: &'p mut Producer<'a>,
-    /// Position of the header.
-    at: u64,
     len: usize,
 }
 
 impl<'p, 'a> Reservation<'p, 'a> {
-    #[inline(always)]
-    fn publish(self) -> &'p mut Producer<'a> {
-        let Self { producer, at, len } = self;
-        let header = Header::record(stamp(at, producer.shift), len as u64);
-        producer.commit(at, header, at + HEADER + len as u64, 1);
-        producer
-    }
-
     /// Payload bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -326,27 +371,32 @@ impl<'p, 'a> Reservation<'p, 'a> {
             bytes.len(),
             self.len
         );
+        let index = self.producer.cursor.index + HEADER + offset as u64;
         // SAFETY: inside the claimed record, which is ours until [P1].
-        unsafe { self.producer.bytes.copy_in(self.at + HEADER + offset as u64, bytes.as_ptr(), bytes.len()) };
+        unsafe { self.producer.bytes.copy_in(index, bytes.as_ptr(), bytes.len()) };
     }
 
     /// First byte of the payload, for writers that fill memory themselves. Aligned to 8 bytes; not zeroed; valid for
     /// [`Reservation::len`] bytes until the reservation ends. The peer may write there too if it is hostile.
     #[must_use]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.producer.bytes.pointer(self.at + HEADER)
+        self.producer.bytes.pointer(self.producer.cursor.index + HEADER)
     }
 
     /// Publishes the record.
     #[inline(always)]
     pub fn commit(self) {
-        self.publish();
+        let (producer, wake) = self.publish();
+        producer.wake |= wake;
     }
 
-    /// Publishes the record and takes the answer of [`Producer::take_wake`].
+    /// Publishes the record, gives the producer back and says whether a sleeping consumer must be woken.
     #[inline(always)]
-    pub(crate) fn commit_and_take_wake(self) -> bool {
-        self.publish().take_wake()
+    pub(crate) fn publish(self) -> (&'p mut Producer<'a>, bool) {
+        let Self { producer, len } = self;
+        let header = Header::record(producer.cursor.stamp, len as u64);
+        let wake = producer.commit(header, producer.cursor.index + HEADER + len as u64, 1);
+        (producer, wake)
     }
 }
 
@@ -371,31 +421,29 @@ impl Batch<'_, '_> {
     /// Records in the batch so far.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.open.records
+        self.open.len()
     }
 
     /// Says whether the batch holds no record yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.records == 0
+        self.len() == 0
     }
 
     /// Publishes all records with one store. An empty batch publishes nothing.
     #[inline(always)]
     pub fn commit(self) {
-        self.producer.commit_batch(self.open);
+        let wake = self.producer.commit_batch(self.open);
+        self.producer.wake |= wake;
     }
 }
 
 /// The books of a batch that is being filled. Forgetting them aborts it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct OpenBatch {
-    /// Position and value of the header that publishes the batch: stored last.
-    first: u64,
-    first_header: Header,
-    /// Position of the header of the last record.
-    last: u64,
-    /// Where the next record would begin.
+    /// The header that publishes the batch, stored last: that of the first record.
+    header: Header,
+    /// Offset at which the next record would begin.
     end: u64,
     records: u64,
 }
@@ -408,63 +456,83 @@ impl OpenBatch {
 }
 
 impl Producer<'_> {
+    /// Appends a copy of `payload` to the batch.
     #[inline(always)]
-    pub(crate) fn open_batch(&self) -> OpenBatch {
-        let tail = self.tail;
-        OpenBatch { first: tail, first_header: Header::from_bits(0), last: tail, end: tail, records: 0 }
-    }
-
-    #[inline(always)]
-    pub(crate) fn append(&mut self, batch: &mut OpenBatch, payload: &[u8]) -> Result<(), ReserveError> {
-        let len = payload.len() as u64;
-        let at = if batch.records == 0 { self.claim(self.tail, len)? } else { self.follow(batch.end, len)? };
-        // SAFETY: inside the space just found, which is ours until [P1].
-        unsafe { self.bytes.copy_in(at + HEADER, payload.as_ptr(), payload.len()) };
-        let header = Header::record(stamp(at, self.shift), len);
-        if batch.records == 0 {
-            batch.first = at;
-            batch.first_header = header;
-        } else {
-            // MORE is taken back from the last record at the commit.
-            self.bytes.word(at).store(header.with_more().bits(), Ordering::Relaxed);
-        }
-        batch.last = at;
-        batch.end = round_up(at + HEADER + len, HEADER);
-        batch.records += 1;
+    fn append(&mut self, batch: &mut OpenBatch, payload: &[u8]) -> Result<(), ReserveError> {
+        let index = self.claim_next(batch, payload.len())?;
+        self.write_next(batch, index, payload);
         Ok(())
     }
 
-    /// Finds room right behind a record of the same batch, over the end of the area if need be.
+    /// The index of the header of a record of `len` bytes behind those of the batch, if there is room by one comparison. If there does
+    /// not seem to be, [`Producer::claim_next`] finds out.
     #[inline(always)]
-    fn follow(&mut self, end: u64, len: u64) -> Result<u64, ReserveError> {
-        if len > self.max_record() {
-            return Err(ReserveError::TooLarge { len, max: self.max_record() });
+    pub(crate) fn claim_next_fast(&self, batch: &mut OpenBatch, len: usize) -> Option<u64> {
+        if batch.records == 0 {
+            batch.end = self.cursor.index;
         }
-        let index = self.bytes.index(end);
-        if index + HEADER + len <= self.bytes.capacity() {
-            self.ensure(end + HEADER + len)?;
-            return Ok(end);
-        }
-        let next = end + self.bytes.capacity() - index;
-        self.ensure(next + HEADER + len)?;
-        let pad = Header::pad(stamp(end, self.shift)).with_more();
-        self.bytes.word(end).store(pad.bits(), Ordering::Relaxed);
-        Ok(next)
+        self.fits(batch.end, len).then_some(batch.end)
     }
 
+    /// Finds room for a record of `len` bytes behind those of the batch, and returns the index of its header.
     #[inline(always)]
-    pub(crate) fn commit_batch(&mut self, batch: OpenBatch) {
-        let OpenBatch { first, first_header, last, end, records } = batch;
-        if records == 0 {
-            return;
+    pub(crate) fn claim_next(&mut self, batch: &mut OpenBatch, len: usize) -> Result<u64, ReserveError> {
+        if batch.records == 0 {
+            self.claim(len)?;
+            batch.end = self.cursor.index;
+            return Ok(batch.end);
         }
-        let mut header = first_header;
-        if records > 1 {
-            header = header.with_more();
-            let word = self.bytes.word(last);
-            let last_header = Header::from_bits(word.load(Ordering::Relaxed)).without_more();
-            word.store(last_header.bits(), Ordering::Relaxed);
+        let len = len as u64;
+        if len > self.longest {
+            return Err(ReserveError::TooLarge { len, max: self.longest });
         }
-        self.commit(first, header, end, records);
+        // The area ends once on the way of a batch, at offset `capacity`.
+        let capacity = self.bytes.capacity();
+        if batch.end < capacity && batch.end + HEADER + len > capacity {
+            self.pad_batch(batch, len)?;
+        }
+        self.ensure(batch.end + HEADER + len)?;
+        Ok(self.in_lap(batch.end).0)
+    }
+
+    /// Writes a record where [`Producer::claim_next`] just found room for it.
+    #[inline(always)]
+    pub(crate) fn write_next(&mut self, batch: &mut OpenBatch, index: u64, payload: &[u8]) {
+        let len = payload.len() as u64;
+        // SAFETY: inside the space just found, which is ours until [P1].
+        unsafe { self.bytes.copy_in(index + HEADER, payload.as_ptr(), payload.len()) };
+        let header = Header::record(self.in_lap(batch.end).1, len);
+        if batch.records == 0 {
+            batch.header = header;
+        } else {
+            self.bytes.word(index).store(header.bits(), Ordering::Relaxed);
+        }
+        batch.end = round_up(batch.end + HEADER + len, HEADER);
+        batch.records += 1;
+        self.bytes.prefetch_write(index + OWN_AHEAD);
+    }
+
+    /// Index and stamp of a header at `offset`: in this lap or in the next one.
+    #[inline(always)]
+    fn in_lap(&self, offset: u64) -> (u64, u64) {
+        let capacity = self.bytes.capacity();
+        let stamp = self.cursor.stamp;
+        if offset < capacity { (offset, stamp) } else { (offset - capacity, Header::next_stamp(stamp)) }
+    }
+
+    /// Leads a batch over the end of the area, to where a record of `len` bytes fits.
+    #[cold]
+    fn pad_batch(&mut self, batch: &mut OpenBatch, len: u64) -> Result<(), ReserveError> {
+        let capacity = self.bytes.capacity();
+        self.ensure(capacity + HEADER + len)?;
+        self.bytes.word(batch.end).store(Header::pad(self.cursor.stamp).bits(), Ordering::Relaxed);
+        batch.end = capacity;
+        Ok(())
+    }
+
+    /// Publishes the records of a batch. True: a sleeping consumer must be woken.
+    #[inline(always)]
+    pub(crate) fn commit_batch(&mut self, batch: OpenBatch) -> bool {
+        batch.records > 0 && self.commit(batch.header, batch.end, batch.records)
     }
 }

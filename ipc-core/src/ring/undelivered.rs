@@ -3,7 +3,7 @@
 use super::read::Payload;
 use super::walk::Walk;
 use super::{RingMemory, Violation};
-use crate::sync::{Ordering, RingBytes};
+use crate::sync::Ordering;
 use core::marker::PhantomData;
 
 /// The committed messages that the consumer has not consumed, oldest first.
@@ -14,7 +14,6 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy)]
 pub struct Undelivered<'p> {
     walk: Walk,
-    bytes: RingBytes,
     end: u64,
     producer: PhantomData<&'p ()>,
 }
@@ -26,7 +25,7 @@ impl<'p> Undelivered<'p> {
         if head < credit || head > tail || !head.is_multiple_of(crate::layout::HEADER) {
             return Err(Violation { field: "head", value: head, min: credit, max: tail });
         }
-        Ok(Self { walk: Walk::new(memory, head), bytes: memory.bytes(), end: tail, producer: PhantomData })
+        Ok(Self { walk: Walk::new(memory, head), end: tail, producer: PhantomData })
     }
 
     /// Number of messages.
@@ -41,35 +40,28 @@ impl<'p> Undelivered<'p> {
         Ok(count)
     }
 
-    /// Hands the length of the next message to `target`, which gives the buffer that it is copied into.
-    /// `None` when there is no more.
+    /// First byte and length of the next message, or `None` when there is no more. The bytes stay where they are while the
+    /// producer publishes nothing.
     ///
     /// # Errors
     /// [`Violation`] if the consumer destroyed the records.
-    ///
-    /// # Panics
-    /// If the buffer is longer than the message.
-    pub fn next_into<'b>(
-        &mut self,
-        target: impl FnOnce(usize) -> &'b mut [u8],
-    ) -> Result<Option<&'b mut [u8]>, Violation> {
-        Ok(self.next_payload()?.map(|payload| {
-            let buffer = target(payload.len());
-            payload.read_at(0, buffer);
-            buffer
-        }))
+    pub fn try_next(&mut self) -> Result<Option<(*const u8, usize)>, Violation> {
+        Ok(self.next_payload()?.map(|payload| (payload.as_ptr(), payload.len())))
     }
 
     pub(crate) fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
-        if self.walk.cursor >= self.end {
+        if self.walk.position() >= self.end {
             return Ok(None);
         }
         match self.walk.step()? {
-            Some(extent) => Ok(Some(Payload::new(self.bytes, extent))),
-            None if self.walk.cursor >= self.end => Ok(None),
-            None => {
-                Err(Violation { field: "undelivered record", value: self.walk.cursor, min: self.end, max: self.end })
-            }
+            Some(extent) => Ok(Some(Payload::new(self.walk.bytes(), extent))),
+            None if self.walk.position() >= self.end => Ok(None),
+            None => Err(Violation {
+                field: "undelivered record",
+                value: self.walk.position(),
+                min: self.end,
+                max: self.end,
+            }),
         }
     }
 }

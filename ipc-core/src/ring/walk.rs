@@ -5,7 +5,8 @@
 //! messages both do.
 
 use super::RingMemory;
-use crate::layout::{HEADER, Header, LINE, max_record, round_up, stamp};
+use super::cursor::Cursor;
+use crate::layout::{HEADER, Header, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
 /// A word in shared memory that no honest peer writes. The connection it came from cannot be used any more.
@@ -25,8 +26,8 @@ pub struct Violation {
 /// Where the payload of one record lies; checked to be inside the data area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// Position of the first payload byte.
-    pub(super) position: u64,
+    /// Index of the first payload byte.
+    pub(super) index: u64,
     /// Payload bytes.
     pub(super) length: u64,
 }
@@ -35,25 +36,44 @@ pub(super) struct Extent {
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
     bytes: RingBytes,
-    shift: u32,
-    /// Position of the next header.
-    pub(super) cursor: u64,
-    /// The next record belongs to the publication of the last one, so it must be there.
-    chained: bool,
+    /// The longest payload a record may have.
+    longest: u64,
+    /// Where the next header is.
+    cursor: Cursor,
+    /// Payload length of the last record, and the bytes from its header to the next one.
+    last: u64,
+    stride: u64,
 }
 
 impl Walk {
-    pub(super) fn new(memory: &RingMemory<'_>, cursor: u64) -> Self {
-        Self { bytes: memory.bytes(), shift: memory.shift(), cursor, chained: false }
+    pub(super) fn new(memory: &RingMemory<'_>, position: u64) -> Self {
+        let capacity = memory.capacity();
+        Self {
+            bytes: memory.bytes(),
+            longest: max_record(capacity),
+            cursor: Cursor::new(position, capacity),
+            last: 0,
+            stride: HEADER,
+        }
+    }
+
+    /// Position of the next header.
+    #[inline(always)]
+    pub(super) fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> RingBytes {
+        self.bytes
     }
 
     /// Says whether the next step finds a record (or a violation).
     #[inline(always)]
     pub(super) fn ready(&self) -> bool {
         // A hint: what counts is the acquiring load in `step`.
-        self.chained
-            || Header::from_bits(self.bytes.word(self.cursor).load(Ordering::Relaxed)).stamp()
-                == stamp(self.cursor, self.shift)
+        let header = Header::from_bits(self.bytes.word(self.cursor.index).load(Ordering::Relaxed));
+        header.has_stamp(self.cursor.stamp)
     }
 
     /// The next record, or `None` when nothing more is published.
@@ -61,47 +81,47 @@ impl Walk {
     pub(super) fn step(&mut self) -> Result<Option<Extent>, Violation> {
         loop {
             // [A1] takes over the payloads of the publication; pairs with [P1] in reserve.rs.
-            let header = Header::from_bits(self.bytes.word(self.cursor).load(Ordering::Acquire));
-            if header.stamp() != stamp(self.cursor, self.shift) {
-                return if self.chained { Err(self.missing(header)) } else { Ok(None) };
+            let header = Header::from_bits(self.bytes.word(self.cursor.index).load(Ordering::Acquire));
+            if !header.has_stamp(self.cursor.stamp) {
+                return Ok(None);
             }
-            let index = self.bytes.index(self.cursor);
-            let capacity = self.bytes.capacity();
-            if header.is_pad() {
-                self.skip(header, index)?;
+            let index = self.cursor.index + HEADER;
+            let length = header.length();
+            let end = index + length;
+            // Not `||`: one branch, never taken, is cheaper than two.
+            if (length > self.longest) | (end > self.bytes.capacity()) {
+                self.skip(header)?;
                 continue;
             }
-            let length = header.length();
-            let max = max_record(capacity).min(capacity - index - HEADER);
-            if length > max {
-                return Err(Violation { field: "record length", value: length, min: 0, max });
+            // Streams of equal messages: taking the stride from the last record instead of this header lets the processor
+            // fetch the next header before this one has arrived. A branch, which is predicted, and not a computation.
+            if length != self.last {
+                self.change_stride(length);
             }
-            let position = self.cursor + HEADER;
-            self.chained = header.more();
-            self.cursor = round_up(position + length, if self.chained { HEADER } else { LINE });
-            return Ok(Some(Extent { position, length }));
+            self.cursor.advance(self.cursor.index + self.stride, self.bytes.capacity());
+            return Ok(Some(Extent { index, length }));
         }
     }
 
-    /// Goes on at the start of the next lap. Refused where it would be no step at all, so that no peer can make us turn
-    /// for ever.
+    #[inline(never)]
+    fn change_stride(&mut self, length: u64) {
+        self.last = length;
+        self.stride = round_up(HEADER + length, HEADER);
+    }
+
+    /// Goes over padding to the start of the next lap. Anything else that brings us here is a violation, and so is padding where
+    /// it would be no step at all: no peer can make us turn for ever.
     #[cold]
-    fn skip(&mut self, header: Header, index: u64) -> Result<(), Violation> {
-        // A walk that begins inside a publication is not chained yet, so MORE may come as news, but never go.
-        if index == 0 || header.length() != 0 || (self.chained && !header.more()) {
-            let pad = Header::pad(header.stamp());
-            let (min, max) = (pad.bits(), pad.with_more().bits());
-            return Err(Violation { field: "padding record", value: header.bits(), min, max });
+    fn skip(&mut self, header: Header) -> Result<(), Violation> {
+        let capacity = self.bytes.capacity();
+        if !header.is_pad() {
+            let max = self.longest.min(capacity - self.cursor.index - HEADER);
+            return Err(Violation { field: "record length", value: header.length(), min: 0, max });
         }
-        self.chained = header.more();
-        self.cursor += self.bytes.capacity() - index;
+        if self.cursor.index == 0 {
+            return Err(Violation { field: "padding at the start of a lap", value: header.bits(), min: 0, max: 0 });
+        }
+        self.cursor = self.cursor.next_lap(capacity);
         Ok(())
-    }
-
-    #[cold]
-    fn missing(&self, header: Header) -> Violation {
-        let expected = u64::from(stamp(self.cursor, self.shift));
-        let value = u64::from(header.stamp());
-        Violation { field: "stamp of a record inside a publication", value, min: expected, max: expected }
     }
 }
