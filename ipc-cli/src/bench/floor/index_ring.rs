@@ -1,7 +1,9 @@
 //! The one-way stream of 8-byte messages through a ring of shared indices, published once a batch.
 //!
 //! The classic queue of one producer and one consumer: a head and a tail on lines of their own, each side
-//! keeping a copy of the other's. Eight messages share a line, so the cost of a transfer does too.
+//! keeping a copy of the other's. Eight messages share a line, so the cost of a transfer does too. Every message is
+//! written and read by itself, as a program that sends one at a time does: volatile accesses keep the compiler from
+//! moving a whole batch in a few vector instructions, which no interface of messages could follow.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -118,7 +120,7 @@ impl Ring {
             for offset in 0..self.batch {
                 // SAFETY: the slot's former message was consumed ([I3]), and the consumer reads this one
                 // only after [I1].
-                unsafe { slots.add(offset as usize).write(number + offset) };
+                unsafe { slots.add(offset as usize).write_volatile(number + offset) };
             }
             number += self.batch;
             // [I1] publishes the batch; pairs with [I2].
@@ -152,7 +154,7 @@ impl Ring {
             let slots = unsafe { self.slots.add((number % SLOTS) as usize) };
             for offset in 0..self.batch {
                 // SAFETY: written before [I1], and not again before [I4].
-                sum = sum.wrapping_add(unsafe { slots.add(offset as usize).read() });
+                sum = sum.wrapping_add(unsafe { slots.add(offset as usize).read_volatile() });
             }
             number += self.batch;
             if number.is_multiple_of(SLOTS / HEADS_PER_LAP) {
