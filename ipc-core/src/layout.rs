@@ -72,13 +72,19 @@ impl Header {
     /// The stamp of a lap, where it stands in a header.
     #[inline(always)]
     pub(crate) const fn stamp_of_lap(lap: u64) -> u64 {
-        (lap + 1) << Self::STAMP_SHIFT
+        lap.wrapping_add(1) << Self::STAMP_SHIFT
     }
 
     /// The stamp of the lap after that of `stamp`.
     #[inline(always)]
     pub(crate) const fn next_stamp(stamp: u64) -> u64 {
         stamp.wrapping_add(1 << Self::STAMP_SHIFT)
+    }
+
+    /// A word that is no header in the lap of `stamp`. Not simply zero: once in 2^32 laps that is a valid one.
+    #[inline(always)]
+    pub(crate) const fn none(stamp: u64) -> Self {
+        Self(stamp ^ 1 << Self::STAMP_SHIFT)
     }
 
     /// `length` is at most a quarter of [`MAX_CAPACITY`], so it stays clear of the flag.

@@ -527,10 +527,29 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_the_wiped_page_the_process_id_decides() {
-        let token = ForkToken { live: None, generation: process_id() };
-        assert!(token.is_original());
-        assert_eq!(Child::start(|| i32::from(token.is_original())).code(), 0);
+    fn a_child_finds_empty_memory_where_a_guarded_mapping_was() {
+        let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&fd, 4096).unwrap();
+        let map = memmap2::MmapRaw::map_raw(&fd).unwrap();
+        // SAFETY: the mapping made above.
+        assert_eq!(unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_DONTFORK) }, 0);
+        let byte = map.as_mut_ptr();
+        // SAFETY: inside the mapping, here and below, in the child too thanks to `cover`.
+        unsafe { byte.write_volatile(7) };
+        let mut guard = GuardedFd::new(fd).unwrap();
+        // SAFETY: the mapping outlives the guard.
+        unsafe { guard.cover(map.as_mut_ptr().cast(), map.len()) };
+        let child = Child::start(|| {
+            // SAFETY: as above.
+            unsafe {
+                let inherited = byte.read_volatile();
+                byte.write_volatile(9);
+                i32::from(inherited != 0)
+            }
+        });
+        assert_eq!(child.code(), 0);
+        // SAFETY: as above.
+        assert_eq!(unsafe { byte.read_volatile() }, 7);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A position in a ring, kept as a lap and an index in it, so that the hot paths neither shift nor mask.
 
-use crate::layout::Header;
+use crate::layout::{HEADER, Header};
 
 /// A place in a ring: `start + index`, with the stamp that headers carry in this lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +14,17 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
+    /// The cursor at `position`, rounded down to a multiple of 8: whoever read it from shared memory need not have found one.
     pub(super) fn new(position: u64, capacity: u64) -> Self {
-        let index = position & (capacity - 1);
+        let index = position & (capacity - 1) & !(HEADER - 1);
         let lap = position >> capacity.trailing_zeros();
-        Self { index, start: position - index, stamp: Header::stamp_of_lap(lap) }
+        Self { index, start: position & !(capacity - 1), stamp: Header::stamp_of_lap(lap) }
     }
 
     #[inline(always)]
     pub(super) fn position(&self) -> u64 {
-        self.start + self.index
+        // Wrapping here and below: an observer may begin at a position that a hostile peer made up.
+        self.start.wrapping_add(self.index)
     }
 
     /// Goes on to `index`, at most the capacity; there it enters the next lap.
@@ -37,7 +39,7 @@ impl Cursor {
     /// The start of the next lap.
     #[inline(always)]
     pub(super) fn next_lap(&self, capacity: u64) -> Self {
-        Self { index: 0, start: self.start + capacity, stamp: Header::next_stamp(self.stamp) }
+        Self { index: 0, start: self.start.wrapping_add(capacity), stamp: Header::next_stamp(self.stamp) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The memory of one ring: control block and data, and the two halves that are made from it.
 
+use super::cursor::Cursor;
 use super::{Consumer, Producer};
 use crate::doorbell::Barrier;
-use crate::layout::{CONTROL_SIZE, Control, MAX_CAPACITY, MIN_CAPACITY, is_capacity};
+use crate::layout::{CONTROL_SIZE, Control, Header, MAX_CAPACITY, MIN_CAPACITY, is_capacity};
 use crate::sync::{Ordering, RingBytes};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -95,8 +96,11 @@ impl<'a> RingMemory<'a> {
         ] {
             word.store(value, Ordering::Relaxed);
         }
+        control.producer_signals.processor.store(0, Ordering::Relaxed);
+        control.consumer_signals.processor.store(0, Ordering::Relaxed);
         // The word that is polled first must not look like a header; later ones are cleared by the producer on its way.
-        self.bytes.word(position & (self.capacity() - 1)).store(0, Ordering::Relaxed);
+        let first = Cursor::new(position, self.capacity());
+        self.bytes.word(first.index).store(Header::none(first.stamp).bits(), Ordering::Relaxed);
     }
 
     /// The producing half of a ring that nothing was published in yet.

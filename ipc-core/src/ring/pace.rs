@@ -30,8 +30,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(messages: u64) -> Self {
-        Self { mark: messages, lag: 0, countdown: FIRST_TRIAL, trial: FIRST_TRIAL }
+    pub(super) fn new() -> Self {
+        Self { mark: 0, lag: 0, countdown: FIRST_TRIAL, trial: FIRST_TRIAL }
     }
 
     /// The ring was found empty after `messages` in all: how many pauses to take before looking again.
@@ -67,13 +67,13 @@ mod tests {
 
     #[test]
     fn a_conversation_pays_less_than_one_pause_in_twenty_turns() {
-        let mut pace = Pace::new(0);
+        let mut pace = Pace::new();
         assert!(pauses(&mut pace, 1, 100_000) < 100_000 / 20);
     }
 
     #[test]
     fn a_stream_is_found_and_kept_behind() {
-        let mut pace = Pace::new(0);
+        let mut pace = Pace::new();
         pauses(&mut pace, 1, 100_000);
         pauses(&mut pace, 10, u64::from(MAX_TRIAL) + 8);
         assert_eq!(pace.lag, MAX_LAG);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_stream_ends_the_pause_at_once() {
-        let mut pace = Pace::new(0);
+        let mut pace = Pace::new();
         pauses(&mut pace, 10, 100);
         assert_eq!(pace.lag, MAX_LAG);
         pauses(&mut pace, 1, 1);

@@ -33,16 +33,16 @@ unsafe impl Send for Consumer<'_> {}
 impl<'a> Consumer<'a> {
     pub(super) fn new(memory: RingMemory<'a>, barrier: Barrier) -> Self {
         let control = memory.control();
-        let head = control.consumer.head.load(Ordering::Relaxed);
-        let messages = control.consumer_signals.messages.load(Ordering::Relaxed);
+        let walk = Walk::new(&memory, control.consumer.head.load(Ordering::Relaxed));
+        let head = walk.position();
         Self {
             memory,
             barrier,
-            walk: Walk::new(&memory, head),
+            walk,
             published: head,
-            next_gift: head + memory.capacity() / 8,
-            messages,
-            pace: Pace::new(messages),
+            next_gift: head.saturating_add(memory.capacity() / 8),
+            messages: 0,
+            pace: Pace::new(),
             wake: false,
             waker: Waker::default(),
             sleeper: Sleeper::default(),
@@ -99,7 +99,12 @@ impl<'a> Consumer<'a> {
     pub fn flush_credit(&mut self) -> bool {
         // Guards borrow the consumer, so everything up to the walk is released.
         let head = self.walk.position();
-        self.published != head && self.give_credit(head)
+        if self.published == head {
+            return false;
+        }
+        // [P3] as in `release`: the walk may have gone over padding since.
+        self.memory.control().consumer.head.store(head, Ordering::Release);
+        self.give_credit(head)
     }
 
     /// Raises the ticket of a consumer that is about to sleep until there is a message. Look again before sleeping.
@@ -165,7 +170,7 @@ impl<'a> Consumer<'a> {
     #[cold]
     fn give_credit(&mut self, head: u64) -> bool {
         self.published = head;
-        self.next_gift = head + self.memory.capacity() / 8;
+        self.next_gift = head.saturating_add(self.memory.capacity() / 8);
         let control = self.memory.control();
         control.consumer_signals.messages.store(self.messages, Ordering::Relaxed);
         // [P2] reading is finished before the space is given back; pairs with [A2] in reserve.rs.

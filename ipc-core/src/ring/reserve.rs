@@ -86,9 +86,9 @@ impl<'a> Producer<'a> {
             cursor,
             limit: cursor.index,
             fast_limit: cursor.index,
-            credit: control.consumer_signals.credit.load(Ordering::Relaxed),
+            credit: cursor.position(),
             awaited: 0,
-            messages: control.consumer_signals.messages.load(Ordering::Relaxed),
+            messages: 0,
             stalled: false,
             gone: false,
             wake: false,
@@ -282,10 +282,10 @@ impl<'a> Producer<'a> {
         self.credit = credit;
         let capacity = self.bytes.capacity();
         // The credit is at most a lap behind the tail, so this is at or beyond the start of the tail's lap.
-        let end = credit + capacity - self.cursor.start;
+        let end = credit.wrapping_add(capacity).wrapping_sub(self.cursor.start);
         self.set_limit(end.min(wanted + capacity / 8));
         if wanted > end {
-            self.awaited = self.cursor.start + wanted - capacity;
+            self.awaited = self.cursor.start.wrapping_add(wanted).wrapping_sub(capacity);
             return Err(ReserveError::Full { needed: wanted - self.cursor.index, free: end - self.cursor.index });
         }
         Ok(())
@@ -316,7 +316,7 @@ impl<'a> Producer<'a> {
         // header that is due there, it must go first. That line is written next anyway.
         let due = bytes.word(self.cursor.index);
         if Header::from_bits(due.load(Ordering::Relaxed)).has_stamp(self.cursor.stamp) {
-            due.store(0, Ordering::Relaxed);
+            due.store(Header::none(self.cursor.stamp).bits(), Ordering::Relaxed);
         }
         // [P1] publishes payloads, inner headers and the cleared word; pairs with [A1] in walk.rs.
         word.store(header.bits(), Ordering::Release);
