@@ -319,16 +319,14 @@ impl Listener {
         }
         loop {
             let ready = self.poll(deadline)?;
+            // First come, first served; and before a newcomer can push out the oldest.
+            if let Some(pending) = ready.pending.and_then(|at| self.pending.remove(at))
+                && let Some(connection) = self.answer(pending)
+            {
+                return Ok(connection);
+            }
             if ready.listener {
                 self.take_in()?;
-            }
-            // Later ones first, so that removing one does not move those still to be looked at.
-            for at in ready.pending.into_iter().rev() {
-                if let Some(pending) = self.pending.remove(at)
-                    && let Some(connection) = self.answer(pending)
-                {
-                    return Ok(connection);
-                }
             }
             self.forget_silent();
             if deadline.is_over() && !self.has_work() {
@@ -351,13 +349,12 @@ impl Listener {
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let listener = ready.next().unwrap_or(false);
-        let pending = ready.enumerate().filter_map(|(at, ready)| ready.then_some(at)).collect();
-        Ok(Ready { listener, pending })
+        Ok(Ready { listener, pending: ready.position(|ready| ready) })
     }
 
     /// Says whether another round would find something without waiting.
     fn has_work(&self) -> bool {
-        self.poll(Deadline::after(Duration::ZERO)).is_ok_and(|ready| ready.listener || !ready.pending.is_empty())
+        self.poll(Deadline::after(Duration::ZERO)).is_ok_and(|ready| ready.listener || ready.pending.is_some())
     }
 
     /// Accepts one connected client; it has until the handshake timeout to say hello.
@@ -470,8 +467,8 @@ impl Listener {
 
 struct Ready {
     listener: bool,
-    /// Indices into `pending`.
-    pending: Vec<usize>,
+    /// The first connected client that has spoken or gone: an index into `pending`.
+    pending: Option<usize>,
 }
 
 fn resources(error: io::Error) -> Refusal {

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# All tests of the project. Usage: ./ci/test.sh [STEP...]; without arguments every step runs.
+# Installs nothing but Rust components; says exactly what to install when something is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+need() {
+    command -v "$1" >/dev/null 2>&1 && return
+    echo "missing: $1; install it with: $2" >&2
+    exit 1
+}
+
+component() {
+    cargo "$1" --version >/dev/null 2>&1 && return
+    echo "missing: cargo $1; installing it"
+    need rustup "https://rustup.rs"
+    rustup component add "$2"
+}
+
+step_format() {
+    component fmt rustfmt
+    cargo fmt --all --check
+}
+
+step_clippy() {
+    component clippy clippy
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p ipc-core --no-default-features -- -D warnings
+}
+
+step_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+}
+
+step_unit() {
+    cargo test --workspace --exclude ipc-tests
+}
+
+# Two processes: kill, hostile peers, namespaces, silence. Optimised, as users run it.
+step_processes() {
+    need unshare "apt-get install util-linux"
+    cargo build --release -p ipc-cli
+    cargo test --release -p ipc-tests
+}
+
+step_models() {
+    LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" RUSTFLAGS="--cfg loom" \
+        cargo test -p ipc-core --release --lib --target-dir target/loom models
+}
+
+# Built alone, so that no other crate of the workspace switches `std` on.
+step_no_std() {
+    cargo build -p ipc-no-std-proof
+    cargo test -p ipc-no-std-proof
+}
+
+step_fuzz() {
+    ci/fuzz.sh short
+}
+
+step_sanitize() {
+    ci/sanitize.sh
+}
+
+# Every case of the benchmark runs; what it measures on a machine that does other things is not judged.
+step_bench() {
+    cargo run --release -q -p ipc-cli -- bench --rounds 1 --effort 10 --json >/dev/null
+    cargo bench -p ipc-core --bench parts -- --test >/dev/null
+}
+
+step_demo() {
+    cargo run --release -q -p ipc-cli -- demo --seconds 1
+}
+
+need cargo "https://rustup.rs"
+need cc "apt-get install gcc"
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes fuzz sanitize bench demo)
+for step in "${steps[@]}"; do
+    echo "== $step"
+    start=$SECONDS
+    "step_$step"
+    echo "== $step: ok, $((SECONDS - start)) s"
+done
+echo "all steps passed in $SECONDS s"
