@@ -28,7 +28,7 @@ fn push_and_read(criterion: &mut Criterion) {
             bencher.iter(|| {
                 producer.try_push(black_box(&payload)).expect("room");
                 let record = consumer.try_read().expect("an honest producer").expect("a record");
-                record.read_at(0, &mut buffer);
+                record.read_at(0, &mut buffer).expect("as long as the record");
                 drop(record);
                 black_box(&mut buffer);
             });

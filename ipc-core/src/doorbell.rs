@@ -122,6 +122,8 @@ impl Waker {
     #[cold]
     fn answer(&mut self, ticket: u64) -> Call {
         if ticket & GONE != 0 {
+            // [D4] what the peer did before it went comes with the ticket just read; pairs with [D3].
+            fence(Ordering::Acquire);
             return Call::Gone;
         }
         if ticket == self.answered {

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! A position is a count of bytes since the ring began; it never wraps. The stamp is the low half of the
-//! lap (position / capacity) plus one, so that zeroed memory holds no valid header. `PAD` says that nothing but the end of
+//! lap (position / capacity) plus one, so that memory which is zeroed when the ring begins holds no valid header. `PAD` says that nothing but the end of
 //! the area follows: go on at the start of the next lap. A *publication* is one or more records whose first header is stored
 //! last; the word behind it never looks like the header that is due there, so what follows is seen only when it is published.
 

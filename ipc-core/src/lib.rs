@@ -1,4 +1,110 @@
 //! Messages between processes of one machine.
+//!
+//! Two processes meet at a Unix socket and share one sealed piece of memory with a ring for each direction. A message is copied
+//! into the ring and read there in place. While both sides are busy, no system call is made; a side that finds nothing to do
+//! polls for a short time and then sleeps.
+//!
+//! Promise: what was committed is received once, whole and in order, also if the sender is killed; a peer that breaks the
+//! protocol ends its own connection and nothing else. Refusal: one producer and one consumer a direction, one machine, and
+//! nothing that outlives both processes.
+//!
+//! # Connections
+//!
+//! One process listens under a name, which stands for a socket in a directory of this user's own:
+//!
+//! ```no_run
+//! # #[cfg(feature = "std")]
+//! # fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut server = ipc_core::Listener::bind("sensors")?.accept()?;
+//! loop {
+//!     let message = server.recv()?; // polls briefly, then sleeps
+//!     println!("{:?}", message.to_vec()); // a copy; dropping `message` gives its space back
+//! }
+//! # }
+//! # #[cfg(feature = "std")]
+//! # serve().unwrap();
+//! ```
+//!
+//! Another one connects:
+//!
+//! ```no_run
+//! # #[cfg(feature = "std")]
+//! # fn talk() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = ipc_core::connect("sensors")?;
+//! client.send(b"hello")?; // wakes the server only if it sleeps
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "std")]
+//! # talk().unwrap();
+//! ```
+//!
+//! Both ends send and receive. They can be split, one half a thread, and messages can be written in place or in batches. Here
+//! both ends live in one process:
+//!
+//! ```
+//! # #[cfg(feature = "std")]
+//! # fn both() -> Result<(), Box<dyn std::error::Error>> {
+//! use ipc_core::{ConnectOptions, Listener, RecvError};
+//!
+//! let path = std::env::temp_dir().join(format!("ipc-example-{}.sock", std::process::id()));
+//! let mut listener = Listener::bind(&path)?;
+//! let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path));
+//! let mut server = listener.accept()?;
+//! let (mut sender, receiver) = connecting.join().expect("no panic")?.split();
+//!
+//! let mut reading = sender.reserve(8)?; // space in the ring
+//! reading.write_at(0, &20.5_f64.to_ne_bytes());
+//! reading.commit(); // visible from here on
+//!
+//! let mut batch = sender.batch();
+//! for reading in [21.0_f64, 21.5] {
+//!     batch.push(&reading.to_ne_bytes())?;
+//! }
+//! batch.publish();
+//! drop((sender, receiver));
+//!
+//! let mut readings = Vec::new();
+//! let end = loop {
+//!     match server.recv() {
+//!         Ok(message) => {
+//!             let mut bytes = [0; 8];
+//!             message.copy_to(&mut bytes)?;
+//!             readings.push(f64::from_ne_bytes(bytes));
+//!         }
+//!         Err(end) => break end,
+//!     }
+//! };
+//! assert_eq!(readings, [20.5, 21.0, 21.5]);
+//! assert!(matches!(end, RecvError::Disconnected { received: 3 }));
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "std")]
+//! # both().unwrap();
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | choose capacities, limits, who may connect, how to wait | `ListenOptions`, `ConnectOptions` |
+//! | send | `Sender::send`, `reserve`, `batch`; forms that try, or have a deadline |
+//! | receive | `Receiver::recv`, `recv_into`, `recv_batch`; forms that try, or have a deadline |
+//! | wait in an event loop | `arm` and the descriptor (`AsFd`) of a half or of the `Listener` |
+//! | know what a dead peer did not get | `Sender::undelivered` |
+//! | have messages deref to `[u8]` | the unsafe `Connection::trust_peer` |
+//!
+//! # Without an operating system
+//!
+//! With `default-features = false` the crate is `no_std` and does not allocate. What is left works on memory that the caller
+//! hands in: [`ring`] (also as a `static`), [`cell`], [`offset`], [`doorbell`], [`layout`] and [`version`].
+//!
+//! ```
+//! use ipc_core::ring::StaticRing;
+//!
+//! static RING: StaticRing<4096> = StaticRing::new();
+//! let (mut producer, mut consumer) = RING.split().expect("the first to ask");
+//! producer.try_push(b"hello").expect("room");
+//! let record = consumer.try_read().expect("an honest producer").expect("a record");
+//! assert_eq!(record.len(), 5);
+//! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod cell;

@@ -106,7 +106,8 @@ impl<'a> RingMemory<'a> {
     /// The producing half of a ring that nothing was published in yet.
     ///
     /// # Safety
-    /// There is no other producer for this ring, in any process, while the half lives.
+    /// There is no other producer for this ring, in any process, and there was none since it was zeroed or [reset](Self::reset): a second
+    /// one would write over what is unread.
     #[must_use]
     pub unsafe fn producer(&self, barrier: Barrier) -> Producer<'a> {
         Producer::new(*self, barrier)
@@ -115,7 +116,7 @@ impl<'a> RingMemory<'a> {
     /// The consuming half of a ring that nothing was consumed from yet.
     ///
     /// # Safety
-    /// There is no other consumer for this ring, in any process, while the half lives.
+    /// There is no other consumer for this ring, in any process, and there was none since it was zeroed or [reset](Self::reset).
     #[must_use]
     pub unsafe fn consumer(&self, barrier: Barrier) -> Consumer<'a> {
         Consumer::new(*self, barrier)

@@ -29,7 +29,9 @@ pub use reserve::{Batch, Producer, Reservation, ReserveError};
 pub use undelivered::Undelivered;
 pub use walk::Violation;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(feature = "std")]
 pub(crate) use {

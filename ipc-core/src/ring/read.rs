@@ -55,7 +55,8 @@ impl<'a> Consumer<'a> {
         self.messages
     }
 
-    /// Says whether [`Consumer::try_read`] would find something. Cheap enough to poll.
+    /// Says whether something is published that [`Consumer::try_read`] should look at: a record, or padding before one that may
+    /// not be there yet. Cheap enough to poll.
     #[inline(always)]
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -161,7 +162,8 @@ impl<'a> Consumer<'a> {
     pub(crate) fn release(&mut self, records: u64) -> bool {
         let head = self.walk.position();
         self.messages += records;
-        // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs.
+        // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs. It is read only once this side has
+        // gone, so Relaxed would do where the kernel orders a death before its notice; Release costs nothing and asks for no such proof.
         self.memory.control().consumer.head.store(head, Ordering::Release);
         head >= self.next_gift && self.give_credit(head)
     }

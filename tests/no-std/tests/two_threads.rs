@@ -2,7 +2,7 @@
 
 use ipc_no_std_proof::{consume, halves, produce};
 
-const COUNT: u64 = 20_000;
+const COUNT: u64 = 5_000;
 
 #[test]
 fn what_one_side_sends_over_a_static_ring_the_other_receives() {

@@ -1,0 +1,205 @@
+//! Sends and receives streams in every way that the interface has.
+
+use super::{Settings, say};
+use crate::{Random, Stream, system};
+use ipc_core::{Connection, Receiver, RecvError, SendError, Sender, WaitStrategy};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A wait strategy by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyName {
+    /// Polls for up to 50 µs, then sleeps.
+    Adaptive,
+    /// Sleeps at once.
+    Sleep,
+    /// Polls without end.
+    Busy,
+}
+
+impl StrategyName {
+    /// The strategy.
+    #[must_use]
+    pub fn strategy(self) -> WaitStrategy {
+        match self {
+            Self::Adaptive => WaitStrategy::default(),
+            Self::Sleep => WaitStrategy::Sleep,
+            Self::Busy => WaitStrategy::Busy,
+        }
+    }
+}
+
+impl fmt::Display for StrategyName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, out)
+    }
+}
+
+impl FromStr for StrategyName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Adaptive, Self::Sleep, Self::Busy].into_iter().find(|known| known.to_string() == name).ok_or(())
+    }
+}
+
+/// The waiting of a call that must not last for ever.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Sends messages 0 to `count - 1` of `stream`, in all ways in turn. Now and then a message or a batch is begun and given up.
+///
+/// # Panics
+/// If anything but success comes back.
+pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut Random) {
+    let mut message = Vec::new();
+    let mut number = 0;
+    while number < count {
+        stream.write(number, &mut message);
+        match random.below(12) {
+            0..3 => sender.send(&message).expect("room comes"),
+            3 => sender.send_timeout(&message, LONG).expect("room comes in time"),
+            4..6 => loop {
+                match sender.try_send(&message) {
+                    Ok(()) => break,
+                    Err(SendError::WouldBlock { needed, free }) => {
+                        assert!(needed > free, "{needed} bytes are needed, {free} are free, and yet there is no room");
+                        std::thread::yield_now();
+                    }
+                    Err(error) => panic!("message {number}: {error}"),
+                }
+            },
+            6..8 => {
+                let mut reservation = sender.reserve(message.len()).expect("room comes");
+                let middle = random.below(message.len() as u64 + 1) as usize;
+                reservation.write_at(middle, &message[middle..]);
+                reservation.write_at(0, &message[..middle]);
+                reservation.commit();
+            }
+            8 => {
+                // Given up: it must leave nothing behind, whatever it wrote.
+                if let Ok(mut reservation) = sender.try_reserve(message.len()) {
+                    reservation.write_at(0, &message);
+                }
+                continue;
+            }
+            9 => {
+                let mut batch = sender.batch();
+                while batch.len() < 4 && batch.try_push(&message).is_ok() {}
+                continue;
+            }
+            _ => {
+                let end = count.min(number + 1 + random.below(40));
+                let mut batch = sender.batch();
+                batch.push(&message).expect("room comes");
+                while number + 1 < end {
+                    number += 1;
+                    stream.write(number, &mut message);
+                    batch.push_timeout(&message, LONG).expect("room comes in time");
+                }
+                batch.publish();
+            }
+        }
+        number += 1;
+    }
+}
+
+/// Receives messages 0 to `count - 1` of `stream`, in all ways in turn, and checks each.
+///
+/// # Panics
+/// If anything else comes.
+pub fn pump_in(receiver: &mut Receiver, stream: &Stream, count: u64, random: &mut Random) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut number = 0;
+    let expect = |number: u64, found: &[u8]| stream.check(number, found).unwrap_or_else(|wrong| panic!("{wrong}"));
+    while number < count {
+        match random.below(8) {
+            0..2 => {
+                let len = receiver.recv_into(&mut buffer).expect("a message comes");
+                expect(number, &buffer[..len]);
+            }
+            2 => {
+                let message = receiver.recv().expect("a message comes");
+                let middle = random.below(message.len() as u64 + 1) as usize;
+                message.read_at(middle, &mut buffer[middle..message.len()]).expect("inside");
+                message.read_at(0, &mut buffer[..middle]).expect("inside");
+                expect(number, &buffer[..message.len()]);
+            }
+            3 => expect(number, &receiver.recv_timeout(LONG).expect("a message comes in time").to_vec()),
+            4 => loop {
+                if let Some(message) = receiver.try_recv().expect("the peer lives") {
+                    expect(number, &message.to_vec());
+                    break;
+                }
+                std::thread::yield_now();
+            },
+            5 => {
+                // A few of those that are there; the rest stays for later.
+                let some = 1 + random.below(8);
+                let mut batch = receiver.recv_batch(some + random.below(8)).expect("a message comes");
+                let mut taken = 0;
+                while taken < some
+                    && let Some(message) = batch.try_next().expect("the peer is honest")
+                {
+                    expect(number + taken, &message.to_vec());
+                    taken += 1;
+                }
+                drop(batch);
+                number += taken;
+                continue;
+            }
+            _ => {
+                let batch = receiver.recv_batch(1 + random.below(64)).expect("a message comes");
+                let start = number;
+                let taken = batch.for_each(|message| {
+                    expect(number, &message.to_vec());
+                    number += 1;
+                });
+                assert_eq!(taken.expect("the peer is honest"), number - start);
+                continue;
+            }
+        }
+        number += 1;
+    }
+}
+
+/// Both directions at once over one connection: what `seed` says goes out, what `seed + 1` says comes in.
+///
+/// # Panics
+/// If a message is lost, doubled, torn or out of order.
+pub fn both_ways(connection: Connection, seed: u64, incoming_seed: u64, count: u64) {
+    let (mut sender, mut receiver) = connection.split();
+    let max = sender.max_message();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            pump_out(&mut sender, &Stream::new(seed, max), count, &mut Random::new(!seed));
+            assert_eq!(sender.sent(), count);
+        });
+        scope.spawn(move || {
+            pump_in(&mut receiver, &Stream::new(incoming_seed, max), count, &mut Random::new(seed ^ 0x5555));
+            assert_eq!(receiver.received(), count);
+            match receiver.recv_timeout(LONG) {
+                Err(RecvError::Disconnected { received }) => assert_eq!(received, count),
+                Err(error) => panic!("after the last message: {error}"),
+                Ok(message) => panic!("{} bytes after the last message", message.len()),
+            };
+        });
+    });
+}
+
+/// The other end of [`both_ways`]: says where it mapped the segment, then streams.
+pub(super) fn play(settings: &Settings) {
+    // Without this, two processes of the same shape may well get the same address from the kernel.
+    let size = (8 << 20) + 4096 * (usize::from(std::process::id() as u8) + 1);
+    // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
+    let dummy = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ, flags, -1, 0)
+    };
+    assert_ne!(dummy, libc::MAP_FAILED);
+    let connection = settings.connection();
+    say(format_args!("mapped {}", system::segments().join(";")));
+    let seed = settings.number("seed", 1);
+    both_ways(connection, seed, settings.number("incoming", 0), settings.number("count", 0));
+    say("done");
+}

@@ -1,0 +1,137 @@
+//! What the kernel says of a process, and a directory of one's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory for one test, gone with the value.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scratch {
+    /// A new one.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ipc-tests-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).expect("a directory of our own");
+        Self(path)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a file in it, as text.
+    #[must_use]
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+
+    /// The path of the test's socket.
+    #[must_use]
+    pub fn socket(&self) -> String {
+        self.file("s.sock")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Open descriptors of this process.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
+}
+
+/// Where this process has mapped memory of the library: lines of `/proc/self/maps` that name an `ipc:` memfd.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn segments() -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
+    maps.lines().filter(|line| line.contains("memfd:ipc:")).map(str::to_owned).collect()
+}
+
+/// Shared memory in use on the machine, in bytes.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn shared_memory() -> u64 {
+    let info = fs::read_to_string("/proc/meminfo").expect("proc is mounted");
+    let line = info.lines().find_map(|line| line.strip_prefix("Shmem:")).expect("the kernel counts it");
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
+    kib << 10
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, user and system, in clock ticks.
+    pub ticks: u64,
+    /// Times that its main thread gave the processor up: one for each time it was woken.
+    pub switches: u64,
+}
+
+impl Usage {
+    /// Of this process id.
+    ///
+    /// # Panics
+    /// If there is no such process.
+    #[must_use]
+    pub fn of(process: u32) -> Self {
+        let fields = stat(process);
+        let number = |at: usize| -> u64 { fields[at].parse().expect("a number") };
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process lives");
+        let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        Self { ticks: number(11) + number(12), switches: switches.expect("counted").trim().parse().expect("a number") }
+    }
+}
+
+/// Says whether a process sleeps.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn sleeps(process: u32) -> bool {
+    stat(process)[0] == "S"
+}
+
+/// The fields of `/proc/PID/stat` behind the name: state first.
+fn stat(process: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process lives");
+    let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
+    fields.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Page faults of this process so far that needed no disk.
+#[must_use]
+pub fn page_faults() -> u64 {
+    // SAFETY: `rusage` is plain old data that the call fills.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_minflt as u64
+    }
+}

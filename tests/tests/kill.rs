@@ -1,0 +1,177 @@
+//! Death: `kill -9` at any moment, on either side, loses no committed message, invents none, blocks nobody and leaves
+//! nothing behind.
+//!
+//! `IPC_KILL_ROUNDS` sets the number of rounds for each of the four ways to die; see `ci/kill.sh`.
+
+use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError};
+use ipc_tests::shared::Counters;
+use ipc_tests::{HangGuard, Random, Scratch, Stream, peer};
+use std::time::Duration;
+
+fn rounds() -> u64 {
+    std::env::var("IPC_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
+/// Lets a process of its own survive many victims, so that its descriptors and mappings are its own.
+fn survive(role: &str, listen: bool) {
+    let rounds = rounds();
+    let patience = 100 + rounds / 5;
+    let _guard = HangGuard::new(patience);
+    let scratch = Scratch::new();
+    let (path, counters) = (scratch.socket(), Counters::new());
+    let log = counters.path();
+    let mut peer =
+        peer!(role, path = path, log = log, rounds = rounds, listen = listen, seed = rounds, alarm = patience);
+    let start = std::time::Instant::now();
+    let status = loop {
+        match peer.next_line(Duration::from_secs(patience)) {
+            Some(line) => println!("{role} (listens: {listen}), {:.0} s: {line}", start.elapsed().as_secs_f64()),
+            None => break peer.wait(),
+        }
+    };
+    assert!(status.success(), "{role}: {status}");
+}
+
+#[test]
+fn what_a_killed_client_had_sent_arrives_once_whole_and_in_order() {
+    survive("survive-sender", true);
+}
+
+#[test]
+fn what_a_killed_server_had_sent_arrives_once_whole_and_in_order() {
+    survive("survive-sender", false);
+}
+
+#[test]
+fn what_a_killed_client_had_not_consumed_can_be_taken_back() {
+    survive("survive-receiver", true);
+}
+
+#[test]
+fn what_a_killed_server_had_not_consumed_can_be_taken_back() {
+    survive("survive-receiver", false);
+}
+
+/// Stops and continues `peer` in mid-stream, many times.
+fn stop_and_go(peer: &ipc_tests::Peer, random: &mut Random) {
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_micros(random.below(3_000)));
+        peer.signal(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_micros(random.below(10_000)));
+        peer.signal(libc::SIGCONT);
+    }
+}
+
+#[test]
+fn a_sender_that_is_stopped_and_continued_loses_nothing() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = Listener::bind(scratch.socket()).unwrap();
+    let mut peer = peer!("send", path = scratch.socket(), seed = 5, count = 20_000, pause = 30);
+    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+    let stream = Stream::new(5, server.sender().max_message());
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(move || {
+            for number in 0..20_000 {
+                let message = server.recv().unwrap().to_vec();
+                stream.check(number, &message).unwrap_or_else(|wrong| panic!("{wrong}"));
+            }
+            assert!(matches!(server.recv().map(drop), Err(RecvError::Disconnected { received: 20_000 })));
+        });
+        stop_and_go(&peer, &mut Random::new(7));
+        receiving.join().unwrap();
+    });
+    peer.finish();
+}
+
+#[test]
+fn a_receiver_that_is_stopped_and_continued_loses_nothing() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = Listener::bind(scratch.socket()).unwrap();
+    let mut peer = peer!("receive", path = scratch.socket(), seed = 6, pause = 20);
+    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+    let stream = Stream::new(6, server.sender().max_message());
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            let mut message = Vec::new();
+            for number in 0..20_000 {
+                stream.write(number, &mut message);
+                server.send(&message).unwrap();
+            }
+        });
+        stop_and_go(&peer, &mut Random::new(8));
+        sending.join().unwrap();
+    });
+    peer.expect("received");
+    peer.finish();
+}
+
+#[test]
+fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message() {
+    let _guard = HangGuard::new(60);
+    for count in [0, 1, 7, 500] {
+        let scratch = Scratch::new();
+        let mut peer =
+            peer!("send", path = scratch.socket(), listen = true, seed = count, count = count, capacity = 1 << 20);
+        let mut client = ConnectOptions::new().wait_for_listener(true).connect(scratch.socket()).unwrap();
+        // It has gone for good before the first message is looked at, unless the ring is too small for all of them.
+        if count < 100 {
+            peer.finish();
+        }
+        let stream = Stream::new(count, client.sender().max_message());
+        for number in 0..count {
+            let message = client.recv().unwrap().to_vec();
+            stream.check(number, &message).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+        for _ in 0..3 {
+            let end = client.recv().map(drop).unwrap_err();
+            assert!(matches!(end, RecvError::Disconnected { received } if received == count), "{end}");
+        }
+        peer.finish();
+        assert!(!std::path::Path::new(&scratch.socket()).exists(), "a polite server takes its name away");
+    }
+}
+
+#[test]
+fn one_half_that_leaves_ends_one_direction_only() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = Listener::bind(scratch.socket()).unwrap();
+    let mut peer = peer!("receive", path = scratch.socket(), seed = 9, count = 100, stay = true);
+    let (mut sender, receiver) = listener.accept_timeout(Duration::from_secs(20)).unwrap().split();
+    drop(receiver);
+    let (stream, mut message) = (Stream::new(9, sender.max_message()), Vec::new());
+    for number in 0..100 {
+        stream.write(number, &mut message);
+        sender.send(&message).unwrap();
+    }
+    peer.expect("received");
+    peer.say("go");
+    peer.finish();
+}
+
+#[test]
+fn what_was_sent_after_padding_can_be_taken_back() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
+    let path = scratch.socket();
+    let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path).unwrap());
+    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+    let mut client = connecting.join().unwrap();
+    for _ in 0..4 {
+        server.send(&[0; 900]).unwrap();
+        drop(client.recv().unwrap());
+    }
+    // It does not fit in this lap, so the lap is padded; then it is given up.
+    drop(server.reserve(900).unwrap());
+    // The receiver goes over the padding, finds nothing behind it, and gives the room back before it sleeps.
+    assert!(client.recv_timeout(Duration::from_millis(50)).is_err());
+    for number in 0..4 {
+        server.send(&[number; 900]).unwrap();
+    }
+    drop(client);
+    let left = server.undelivered().expect("the receiver was honest");
+    assert_eq!(left, (0..4).map(|number| vec![number; 900]).collect::<Vec<_>>());
+}

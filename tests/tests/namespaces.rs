@@ -1,0 +1,114 @@
+//! Containers: the two sides live in different user, process, System V, mount and network namespaces and share nothing
+//! but a directory.
+
+use ipc_core::{ConnectOptions, Listener, RecvError, SendError};
+use ipc_tests::{HangGuard, Peer, Scratch, Stream};
+use std::path::Path;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// `unshare` and its arguments: a namespace of its own of every kind.
+const APART: [&str; 9] =
+    ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--ipc", "--mount", "--net"];
+
+/// Starts a peer in namespaces of its own, or says why that cannot be.
+fn start_apart(role: &str, arguments: &[(&str, String)]) -> Option<Peer> {
+    let [program, flags @ ..] = APART;
+    let trial = std::process::Command::new(program).args(flags).arg("true").output();
+    match trial {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            println!("skipped: unshare is not permitted: {}", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
+        Err(error) => {
+            println!("skipped: there is no unshare: {error}");
+            return None;
+        }
+    }
+    Some(Peer::start_under(&APART, Path::new(env!("CARGO_BIN_EXE_peer")), role, arguments))
+}
+
+fn path_of(scratch: &Scratch) -> Vec<(&'static str, String)> {
+    vec![("path", scratch.socket())]
+}
+
+#[test]
+fn a_client_in_namespaces_of_its_own_is_served() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = Listener::bind(scratch.socket()).unwrap();
+    let Some(mut peer) = start_apart("echo", &path_of(&scratch)) else { return };
+    let mut server = listener.accept_timeout(SOON).unwrap();
+    peer.expect("connected");
+    exchange(&mut server);
+    // Blocked in mid-sleep when the other side dies.
+    let waiting = std::thread::spawn(move || server.recv().map(drop).unwrap_err());
+    std::thread::sleep(Duration::from_millis(100));
+    peer.kill();
+    let end = waiting.join().unwrap();
+    assert!(matches!(end, RecvError::Disconnected { .. }), "{end}");
+}
+
+#[test]
+fn a_server_in_namespaces_of_its_own_serves() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut arguments = path_of(&scratch);
+    arguments.push(("listen", "true".to_owned()));
+    let Some(mut peer) = start_apart("echo", &arguments) else { return };
+    let options = ConnectOptions::new().wait_for_listener(true).timeout(SOON);
+    let mut client = options.connect(scratch.socket()).unwrap();
+    peer.expect("connected");
+    exchange(&mut client);
+    // Whom we talk to has a number of its own in there, and another one here.
+    assert_ne!(client.peer().credentials().pid, Some(1));
+    let process = client.peer().credentials().pid.unwrap();
+    // SAFETY: integers only; the process is the peer's child and lives.
+    unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
+    let end = client.recv().map(drop).unwrap_err();
+    assert!(matches!(end, RecvError::Disconnected { .. }), "{end}");
+    peer.wait();
+    // What it left is found to be stale, from another process namespace too.
+    let _next = Listener::bind(scratch.socket()).unwrap();
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_woken_across_namespaces() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = ipc_core::ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
+    let mut arguments = path_of(&scratch);
+    arguments.extend([("seed", "8".to_owned()), ("pause", "200".to_owned()), ("count", "2000".to_owned())]);
+    let Some(mut peer) = start_apart("receive", &arguments) else { return };
+    let mut server = listener.accept_timeout(SOON).unwrap();
+    let (stream, mut message) = (Stream::new(8, server.sender().max_message()), Vec::new());
+    for number in 0..2000 {
+        stream.write(number, &mut message);
+        server.send(&message).unwrap();
+    }
+    assert!(server.sender().sleeps() > 0, "it had to wait");
+    peer.expect("received");
+    peer.finish();
+    let end = loop {
+        if let Err(end) = server.send(&[0; 1000]) {
+            break end;
+        }
+    };
+    assert!(matches!(end, SendError::Disconnected { .. }), "{end}");
+}
+
+/// Messages there and back, after pauses that are long enough to fall asleep in.
+fn exchange(connection: &mut ipc_core::Connection) {
+    let (stream, mut message) = (Stream::new(7, connection.sender().max_message()), Vec::new());
+    for number in 0..500 {
+        if number % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write(number, &mut message);
+        connection.send(&message).unwrap();
+        let echo = connection.recv_timeout(SOON).unwrap().to_vec();
+        assert!(echo == message, "message {number}");
+    }
+}
