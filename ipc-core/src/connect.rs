@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::handshake::{Hello, MAX_PACKET, Malformed, Refusal, Welcome};
+use crate::layout::is_capacity;
 use crate::link::{Link, Role};
 use crate::os::address::{AddressError, SocketAddress};
 use crate::os::admission::Peer;
@@ -13,9 +14,7 @@ use crate::os::rendezvous::{DialError, connect_stream};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
 use crate::os::{membarrier, socket};
 use crate::wait::WaitStrategy;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
 use std::string::String;
@@ -28,6 +27,12 @@ pub enum ConnectError {
     /// The name cannot be one, or its directory cannot be trusted.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// A ring capacity was asked for that no ring can have.
+    #[error("a ring capacity of {capacity} bytes was asked for; it must be a power of two from 4 KiB to 1 GiB")]
+    Capacity {
+        /// What was asked for.
+        capacity: u64,
+    },
     /// There is no listener that could be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -213,6 +218,11 @@ impl ConnectOptions {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(&self, name: impl AsRef<OsStr>) -> Result<Connection, ConnectError> {
+        for capacity in [self.to_server_capacity, self.to_client_capacity].into_iter().flatten() {
+            if !is_capacity(capacity) {
+                return Err(ConnectError::Capacity { capacity });
+            }
+        }
         let address = SocketAddress::resolve(name)?;
         let deadline = match self.timeout {
             Some(timeout) => Deadline::after(timeout),
@@ -333,16 +343,16 @@ impl AnswerError {
 }
 
 /// Waits for one packet. The end of the connection is an error.
-fn await_packet(socket: &GuardedFd, buffer: &mut [u8], deadline: Deadline) -> io::Result<Packet> {
+fn await_packet(fd: &GuardedFd, buffer: &mut [u8], deadline: Deadline) -> io::Result<Packet> {
     loop {
-        let timeout = deadline.left().and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)], timeout.as_ref()) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
+        let ready = socket::wait_readable(std::iter::once(fd.as_fd()), deadline.left())?;
+        if !ready.contains(&true) {
+            if deadline.is_over() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            continue;
         }
-        match packet::receive(socket, buffer) {
+        match packet::receive(fd, buffer) {
             Ok(packet) if packet.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,

@@ -16,6 +16,7 @@
 //! and \[D2\] are either two full fences, or `membarrier(2)` at \[D1\], which makes every running thread of
 //! registered processes execute a full fence, and then nothing but a compiler barrier at \[D2\].
 
+use crate::layout::{TICKET_GONE as GONE, TICKET_NEXT as NEXT, TICKET_WAITING as WAITING};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// How the two sides of a doorbell order their store before their load.
@@ -59,11 +60,6 @@ impl Barrier {
         }
     }
 }
-
-/// A ticket word: bit 0 says that the side waits, bit 1 that it has gone for good, the rest counts tickets.
-const WAITING: u64 = 1;
-const GONE: u64 = 2;
-const NEXT: u64 = 4;
 
 /// The sleeping side's half: how many tickets it has raised.
 #[derive(Debug, Default)]

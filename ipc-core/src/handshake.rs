@@ -41,12 +41,12 @@ pub struct Malformed {
 #[non_exhaustive]
 pub enum Refusal {
     /// No layout version is spoken by both.
-    #[error("the server speaks layout versions {min} to {max}")]
+    #[error("the server speaks layout version {server}, the client's newest is {client}")]
     Version {
-        /// The server's oldest version.
-        min: u64,
-        /// The server's newest version.
-        max: u64,
+        /// The server's.
+        server: u64,
+        /// The client's newest.
+        client: u64,
     },
     /// Same version, other bytes.
     #[error("the server's layout hash is {server:#x}, the client's is {client:#x}")]
@@ -92,10 +92,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    const LAST_CODE: u64 = 7;
+
     /// Code and two numbers, as they travel. Codes are append-only; 0 is acceptance.
     fn encode(self) -> (u32, u64, u64) {
         match self {
-            Self::Version { min, max } => (1, min, max),
+            Self::Version { server, client } => (1, server, client),
             Self::LayoutHash { server, client } => (2, server, client),
             Self::Connections { open, limit } => (3, open, limit),
             Self::Memory { needed, free } => (4, needed, free),
@@ -107,7 +109,7 @@ impl Refusal {
 
     fn decode(code: u32, first: u64, second: u64) -> Option<Self> {
         Some(match code {
-            1 => Self::Version { min: first, max: second },
+            1 => Self::Version { server: first, client: second },
             2 => Self::LayoutHash { server: first, client: second },
             3 => Self::Connections { open: first, limit: second },
             4 => Self::Memory { needed: first, free: second },
@@ -189,7 +191,7 @@ impl Hello {
     pub(crate) fn check_layout(&self) -> Result<(), Refusal> {
         let ours = LAYOUT_VERSION;
         if self.version_min > ours || self.version_max < ours {
-            return Err(Refusal::Version { min: ours.into(), max: ours.into() });
+            return Err(Refusal::Version { server: ours.into(), client: self.version_max.into() });
         }
         if self.hash != LAYOUT_HASH {
             return Err(Refusal::LayoutHash { server: LAYOUT_HASH, client: self.hash });
@@ -262,7 +264,13 @@ impl Welcome {
         let [first, second, third] = packet.numbers;
         if packet.code != 0 {
             let refusal = Refusal::decode(packet.code, first, second);
-            return refusal.map(Err).ok_or(malformed("welcome", "refusal code", packet.code.into(), 1, 7));
+            return refusal.map(Err).ok_or(malformed(
+                "welcome",
+                "refusal code",
+                packet.code.into(),
+                1,
+                Refusal::LAST_CODE,
+            ));
         }
         check("welcome", "version", packet.version.into(), LAYOUT_VERSION.into(), LAYOUT_VERSION.into())?;
         check("welcome", "layout hash", packet.hash, LAYOUT_HASH, LAYOUT_HASH)?;

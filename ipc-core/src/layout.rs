@@ -177,6 +177,13 @@ layout_assert!(core::mem::offset_of!(ConsumerSignals, messages) == 8);
 layout_assert!(core::mem::offset_of!(ConsumerSignals, ticket) == 16);
 layout_assert!(core::mem::offset_of!(ConsumerSignals, processor) == 24);
 
+/// A ticket word: the side waits.
+pub(crate) const TICKET_WAITING: u64 = 1;
+/// A ticket word: the side has gone for good.
+pub(crate) const TICKET_GONE: u64 = 2;
+/// A ticket word: from one ticket to the next; the bits above count them.
+pub(crate) const TICKET_NEXT: u64 = 4;
+
 /// Version of everything in this file. A change of meaning or of an offset raises it.
 pub const LAYOUT_VERSION: u16 = 1;
 
@@ -188,7 +195,15 @@ pub const LAYOUT_HASH: u64 = fnv1a(&[
     CONTROL_SIZE,
     core::mem::offset_of!(Control, consumer) as u64,
     core::mem::offset_of!(Control, consumer_signals) as u64,
+    core::mem::offset_of!(ProducerSignals, ticket) as u64,
+    core::mem::offset_of!(ProducerSignals, processor) as u64,
+    core::mem::offset_of!(ConsumerSignals, messages) as u64,
     core::mem::offset_of!(ConsumerSignals, ticket) as u64,
+    core::mem::offset_of!(ConsumerSignals, processor) as u64,
+    Header::stamp_of_lap(0),
+    TICKET_WAITING,
+    TICKET_GONE,
+    TICKET_NEXT,
     Header::PAD,
     SEGMENT_HEADER_SIZE,
     core::mem::offset_of!(SegmentHeader, to_server_capacity) as u64,

@@ -1,12 +1,12 @@
 //! Messages between processes of one machine.
 //!
-//! Two processes meet at a Unix socket and share one sealed piece of memory with a ring for each direction. A message is copied
-//! into the ring and read there in place. While both sides are busy, no system call is made; a side that finds nothing to do
-//! polls for a short time and then sleeps.
+//! Two processes meet at a Unix socket and share one sealed piece of memory with a ring for each direction. A message
+//! is copied into the ring and read there in place. While both sides are busy, no system call is made; a side that
+//! finds nothing to do polls for a short time and then sleeps.
 //!
-//! Promise: what was committed is received once, whole and in order, also if the sender is killed; a peer that breaks the
-//! protocol ends its own connection and nothing else. Refusal: one producer and one consumer a direction, one machine, and
-//! nothing that outlives both processes.
+//! Promise: what was committed is received once, whole and in order, also if the sender is killed; a peer that breaks
+//! the protocol ends its own connection and nothing else. Refusal: one producer and one consumer a direction, one
+//! machine, and nothing that outlives both processes.
 //!
 //! # Connections
 //!
@@ -38,8 +38,8 @@
 //! # talk().unwrap();
 //! ```
 //!
-//! Both ends send and receive. They can be split, one half a thread, and messages can be written in place or in batches. Here
-//! both ends live in one process:
+//! Both ends send and receive. They can be split, one half a thread, and messages can be written in place or in
+//! batches. Here both ends live in one process:
 //!
 //! ```
 //! # #[cfg(feature = "std")]
@@ -86,15 +86,15 @@
 //! |---|---|
 //! | choose capacities, limits, who may connect, how to wait | `ListenOptions`, `ConnectOptions` |
 //! | send | `Sender::send`, `reserve`, `batch`; forms that try, or have a deadline |
-//! | receive | `Receiver::recv`, `recv_into`, `recv_batch`; forms that try, or have a deadline |
+//! | receive | `Receiver::recv`, `recv_into`, `recv_batch`; `try_recv` and `recv_timeout` |
 //! | wait in an event loop | `arm` and the descriptor (`AsFd`) of a half or of the `Listener` |
 //! | know what a dead peer did not get | `Sender::undelivered` |
 //! | have messages deref to `[u8]` | the unsafe `Connection::trust_peer` |
 //!
 //! # Without an operating system
 //!
-//! With `default-features = false` the crate is `no_std` and does not allocate. What is left works on memory that the caller
-//! hands in: [`ring`] (also as a `static`), [`cell`], [`offset`], [`doorbell`], [`layout`] and [`version`].
+//! With `default-features = false` the crate is `no_std` and does not allocate. What is left works on memory that the
+//! caller hands in: [`ring`] (also as a `static`), [`cell`], [`offset`], [`doorbell`], [`layout`] and [`version`].
 //!
 //! ```
 //! use ipc_core::ring::StaticRing;

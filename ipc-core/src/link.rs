@@ -30,7 +30,7 @@ pub(crate) struct Link {
     pub(crate) space: Bell,
     pub(crate) peer: Peer,
     owner: ForkToken,
-    /// The owner's generation, or zero once the connection is condemned: one comparison with the current generation asks
+    /// The owner's generation, or all ones once the connection is condemned: one comparison with the current generation asks
     /// for both.
     usable: AtomicU64,
     pub(crate) barrier: Barrier,
@@ -91,7 +91,8 @@ impl Link {
     pub(crate) fn condemn(&self, violation: Violation) -> Violation {
         let first = *self.violation.get_or_init(|| violation);
         // Relaxed: a half that still sees the old value goes on a little longer, as it would had the peer been slower.
-        self.usable.store(0, Ordering::Relaxed);
+        // No generation is all ones, not even that of a forked child, which is zero.
+        self.usable.store(u64::MAX, Ordering::Relaxed);
         self.messages.hang_up(Shutdown::Both);
         self.space.hang_up(Shutdown::Both);
         first

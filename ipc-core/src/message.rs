@@ -36,7 +36,7 @@ pub struct Message<'r, T: Trust = Untrusted> {
     payload: Payload,
 }
 
-/// A message of a batch. It stays readable until the batch is dropped.
+/// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped.
 #[derive(Clone, Copy)]
 pub struct View<'b, T: Trust = Untrusted> {
     payload: Payload,

@@ -33,8 +33,16 @@ impl<T: Trust> Receiver<T> {
 
     pub(crate) fn into_trusted<U: Trust>(self) -> Receiver<U> {
         let this = core::mem::ManuallyDrop::new(self);
-        // SAFETY: the trust is a marker without data, so both types have the same fields; the source is not dropped.
-        unsafe { core::mem::transmute_copy(&this) }
+        // SAFETY: each field is moved out once, and the source is not dropped.
+        unsafe {
+            Receiver {
+                consumer: core::ptr::read(&this.consumer),
+                waiter: core::ptr::read(&this.waiter),
+                empty_polls: this.empty_polls,
+                link: core::ptr::read(&this.link),
+                trust: PhantomData,
+            }
+        }
     }
 
     /// Waits for the next message.
@@ -44,7 +52,7 @@ impl<T: Trust> Receiver<T> {
     /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, T>, RecvError> {
-        let payload = self.wait(Deadline::never)?;
+        let payload = self.wait(Deadline::never, Self::take)?;
         Ok(Message::new(self, payload))
     }
 
@@ -54,7 +62,7 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`], and [`RecvError::TimedOut`].
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, T>, RecvError> {
-        let payload = self.wait(|| Deadline::after(timeout))?;
+        let payload = self.wait(|| Deadline::after(timeout), Self::take)?;
         Ok(Message::new(self, payload))
     }
 
@@ -80,9 +88,8 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`].
     #[inline]
     pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
-        let place = self.consumer.place();
         // There is a message; the batch takes it again.
-        self.wait(Deadline::never)?;
+        let (place, _) = self.wait(Deadline::never, Self::take_with_place)?;
         Ok(RecvBatch::new(self, place, limit.max(1)))
     }
 
@@ -93,8 +100,7 @@ impl<T: Trust> Receiver<T> {
     /// is received next.
     #[inline]
     pub fn recv_into(&mut self, target: &mut [u8]) -> Result<usize, RecvError> {
-        let place = self.consumer.place();
-        let payload = self.wait(Deadline::never)?;
+        let (place, payload) = self.wait(Deadline::never, Self::take_with_place)?;
         let message = Message::new(self, payload);
         match message.copy_to(target) {
             Ok(len) => Ok(len),
@@ -107,20 +113,24 @@ impl<T: Trust> Receiver<T> {
     }
 
     /// Prepares for sleeping on the descriptor: true if nothing is there and the descriptor becomes readable when something
-    /// comes or the peer goes; false if there is something to receive now. To be called before each such sleep.
+    /// comes or the peer goes; false if there is something to receive, or to learn, now. To be called before each such sleep.
     ///
     /// # Errors
     /// As [`Receiver::recv`].
     pub fn arm(&mut self) -> Result<bool, RecvError> {
         self.check()?;
-        self.link.messages.drain();
+        let gone = self.link.messages.drain();
+        if gone {
+            // The next look that finds nothing asks for the peer.
+            self.empty_polls = POLLS_A_LOOK;
+        }
         let mut half = Receiving { consumer: &mut self.consumer, link: &self.link };
         half.raise();
         let ready = half.is_ready();
         if ready {
             half.lower();
         }
-        Ok(!ready)
+        Ok(!ready && !gone)
     }
 
     /// Says whether a message is there.
@@ -193,25 +203,38 @@ impl<T: Trust> Receiver<T> {
         self.release(records);
     }
 
+    /// As [`Receiver::take`], with the place to come back to. It is taken after any wait: a wait gives space back, padding
+    /// included, and what is given back must not be gone back to.
     #[inline(always)]
-    fn wait(&mut self, deadline: impl Fn() -> Deadline) -> Result<Payload, RecvError> {
+    fn take_with_place(&mut self) -> Result<Option<(Place, Payload)>, RecvError> {
+        let place = self.consumer.place();
+        Ok(self.take()?.map(|payload| (place, payload)))
+    }
+
+    /// Waits until `take` finds something.
+    #[inline(always)]
+    fn wait<R>(
+        &mut self,
+        deadline: impl Fn() -> Deadline,
+        mut take: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+    ) -> Result<R, RecvError> {
+        let mut made = None;
         loop {
-            if let Some(payload) = self.take()? {
-                return Ok(payload);
+            if let Some(taken) = take(self)? {
+                return Ok(taken);
             }
-            self.wait_ready(&deadline)?;
+            self.wait_ready(&deadline, &mut made)?;
         }
     }
 
-    fn wait_ready(&mut self, deadline: impl Fn() -> Deadline) -> Result<(), RecvError> {
+    /// Waits until something is published. `made` is the deadline, made when the first wait takes long.
+    fn wait_ready(&mut self, deadline: impl Fn() -> Deadline, made: &mut Option<Deadline>) -> Result<(), RecvError> {
         let mut half = Receiving { consumer: &mut self.consumer, link: &self.link };
-        let mut made = None;
-        let waited = self.waiter.wait(&mut half, &self.link.messages, || *made.insert(deadline()))?;
+        let waited = self.waiter.wait(&mut half, &self.link.messages, || *made.get_or_insert_with(deadline))?;
         match waited {
             Waited::Ready => Ok(()),
             Waited::TimedOut => {
-                let waited = made.map(|deadline| deadline.waited()).unwrap_or_default();
-                Err(RecvError::TimedOut { waited })
+                Err(RecvError::TimedOut { waited: made.map(|deadline| deadline.waited()).unwrap_or_default() })
             }
             Waited::PeerGone => Err(self.disconnected()),
         }

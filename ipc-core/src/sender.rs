@@ -39,8 +39,15 @@ impl<T: Trust> Sender<T> {
 
     pub(crate) fn into_trusted<U: Trust>(self) -> Sender<U> {
         let this = core::mem::ManuallyDrop::new(self);
-        // SAFETY: the trust is a marker without data, so both types have the same fields; the source is not dropped.
-        unsafe { core::mem::transmute_copy(&this) }
+        // SAFETY: each field is moved out once, and the source is not dropped.
+        unsafe {
+            Sender {
+                producer: core::ptr::read(&this.producer),
+                waiter: core::ptr::read(&this.waiter),
+                link: core::ptr::read(&this.link),
+                trust: PhantomData,
+            }
+        }
     }
 
     /// Sends a copy of `message`; waits for room if there is none.
@@ -123,7 +130,7 @@ impl<T: Trust> Sender<T> {
     /// for sample in [[1_u8; 8], [2; 8]] {
     ///     batch.push(&sample)?;
     /// }
-    /// batch.publish();
+    /// batch.publish()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
@@ -176,7 +183,10 @@ impl<T: Trust> Sender<T> {
     /// [`SendError::Violation`] and [`SendError::Forked`].
     pub fn arm(&mut self) -> Result<bool, SendError> {
         self.check()?;
-        self.link.space.drain();
+        if self.link.space.drain() {
+            self.producer.mark_gone();
+            return Ok(false);
+        }
         self.producer.raise();
         let ready = self.producer.has_room();
         if ready {
@@ -258,9 +268,6 @@ impl<T: Trust> Sender<T> {
                 Patience::Until(timeout) => *made.get_or_insert_with(|| Deadline::after(timeout)),
                 Patience::Endless => *made.get_or_insert_with(Deadline::never),
             };
-            // What was published before this wait (padding, for one) must reach a consumer that sleeps: it makes the room.
-            let wake = self.producer.take_wake();
-            self.wake(wake);
             match self.waiter.wait(&mut self.producer, &self.link.space, || deadline)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(SendError::TimedOut { waited: deadline.waited(), needed, free }),
@@ -474,11 +481,16 @@ impl<T: Trust> Batch<'_, T> {
     }
 
     /// Publishes the messages with one store, and wakes the peer only if it sleeps.
+    ///
+    /// # Errors
+    /// [`SendError::Violation`] and [`SendError::Forked`]; nothing was published then.
     #[inline]
-    pub fn publish(self) {
+    pub fn publish(self) -> Result<(), SendError> {
         let Self { sender, open } = self;
+        sender.check()?;
         let wake = sender.producer.commit_batch(open);
         sender.wake(wake);
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one place that names atomics: core's in a build, loom's in a model.
 //!
 //! Everything that two sides can touch at once goes through this file: atomic words, fences, the spin
-//! hint, and [`RingBytes`], the byte area of a ring. No other file says `cfg(loom)`.
+//! hint, and [`RingBytes`], the byte area of a ring. No other algorithm says `cfg(loom)`;
+//! elsewhere it only chooses between tests and models.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

@@ -165,6 +165,8 @@ impl Waiter {
             // What the peer published before it went, or the deadline passed, comes first.
             let waited = match slept? {
                 _ if half.is_ready() => Waited::Ready,
+                // Asked here too: a peer that rings without end must not keep us beyond the deadline.
+                Slept::Woken if deadline.is_over() => Waited::TimedOut,
                 Slept::Woken => continue,
                 Slept::TimedOut => Waited::TimedOut,
                 Slept::PeerGone => Waited::PeerGone,

@@ -725,9 +725,9 @@ fn a_socket_file_is_its_users_own_unless_told_otherwise() {
     assert_eq!(mode(scratch.file("shared")), 0o660);
 }
 
-/// A process that has forked in the middle of a connection to us, and whose child has dropped what it inherited.
-fn forked(scratch: &Scratch, questions: bool) -> (ipc_tests::Peer, Connection, i32) {
-    let mut peer = peer!("fork", path = scratch.socket(), questions = questions);
+/// A process that has forked in the middle of a connection to us, and whose child has dropped what it inherited, or keeps it.
+fn forked(scratch: &Scratch, questions: bool, keep: bool) -> (ipc_tests::Peer, Connection, i32) {
+    let mut peer = peer!("fork", path = scratch.socket(), questions = questions, keep = keep);
     let mut client = ConnectOptions::new().wait_for_listener(true).timeout(SOON).connect(scratch.socket()).unwrap();
     for _ in 0..2 {
         client.send(b"before").unwrap();
@@ -748,7 +748,7 @@ fn end(child: i32) {
 fn a_forked_child_is_refused_and_disturbs_nothing() {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (peer, mut client, child) = forked(&scratch, false);
+    let (peer, mut client, child) = forked(&scratch, false, false);
     for number in 0..100_u32 {
         client.send(&number.to_ne_bytes()).unwrap();
         assert_eq!(client.recv_timeout(SOON).unwrap().to_vec(), number.to_ne_bytes());
@@ -762,7 +762,7 @@ fn a_forked_child_is_refused_and_disturbs_nothing() {
 fn the_death_of_a_parent_is_noticed_though_its_child_lives_on() {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (peer, mut client, child) = forked(&scratch, false);
+    let (peer, mut client, child) = forked(&scratch, false, true);
     peer.kill();
     let error = client.recv_timeout(SOON).map(drop).unwrap_err();
     assert!(matches!(error, RecvError::Disconnected { .. }), "{error}");
@@ -778,7 +778,7 @@ fn the_death_of_a_parent_is_noticed_though_its_child_lives_on() {
 fn questions_in_a_forked_child_do_not_crash() {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (_peer, client, child) = forked(&scratch, true);
+    let (_peer, client, child) = forked(&scratch, true, false);
     end(child);
     drop(client);
 }

@@ -3,9 +3,10 @@
 //!
 //! `IPC_KILL_ROUNDS` sets the number of rounds for each of the four ways to die; see `ci/kill.sh`.
 
-use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError};
+use ipc_core::{ConnectOptions, Connection, ListenOptions, Listener, RecvError};
 use ipc_tests::shared::Counters;
-use ipc_tests::{HangGuard, Random, Scratch, Stream, peer};
+use ipc_tests::{HangGuard, Random, Scratch, Stream, peer, raw};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::time::Duration;
 
 fn rounds() -> u64 {
@@ -174,4 +175,53 @@ fn what_was_sent_after_padding_can_be_taken_back() {
     drop(client);
     let left = server.undelivered().expect("the receiver was honest");
     assert_eq!(left, (0..4).map(|number| vec![number; 900]).collect::<Vec<_>>());
+}
+
+/// What a server that sleeps in a receiving call gets to know when its peer commits a message and dies before it can wake
+/// anybody.
+fn last_words(receive: impl FnMut(&mut Connection) -> Result<Option<Vec<u8>>, RecvError> + Send + 'static) {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = Listener::bind(scratch.socket()).unwrap();
+    let socket = raw::call(&scratch.socket(), &raw::Hello::default());
+    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+    let victim = raw::welcomed(socket);
+    let mut receive = receive;
+    let surviving = std::thread::spawn(move || {
+        let mut found = Vec::new();
+        loop {
+            match receive(&mut server) {
+                Ok(message) => found.extend(message),
+                Err(error) => return (found, error),
+            }
+        }
+    });
+    let ring = victim.to_server();
+    while victim.read(ring + raw::control::CONSUMER_TICKET) & 1 == 0 {
+        std::thread::yield_now();
+    }
+    // Long enough to be asleep, and not about to fall asleep.
+    std::thread::sleep(Duration::from_millis(20));
+    victim.write(ring + raw::control::DATA + 8, u64::from_ne_bytes(*b"the last"));
+    victim.write(ring + raw::control::DATA, raw::header(8));
+    drop(victim);
+    let (found, end) = surviving.join().unwrap();
+    assert_eq!(found, [b"the last"]);
+    assert!(matches!(end, RecvError::Disconnected { received: 1 }), "{end}");
+}
+
+#[test]
+fn a_message_committed_by_the_last_instruction_of_a_life_is_received() {
+    last_words(|server| server.recv().map(|message| Some(message.to_vec())));
+    last_words(|server| server.recv_timeout(Duration::from_secs(20)).map(|message| Some(message.to_vec())));
+    last_words(|server| {
+        let mut batch = server.recv_batch(2)?;
+        Ok(batch.try_next()?.map(|message| message.to_vec()))
+    });
+    last_words(|server| {
+        if server.arm()? {
+            poll(&mut [PollFd::new(&*server, PollFlags::IN)], None).unwrap();
+        }
+        Ok(server.try_recv()?.map(|message| message.to_vec()))
+    });
 }

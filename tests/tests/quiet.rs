@@ -7,7 +7,7 @@ use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError, SendError, Wa
 use ipc_tests::roles::{RESULTS, STOP, StrategyName, TURNS};
 use ipc_tests::shared::Counters;
 use ipc_tests::system::{self, Usage};
-use ipc_tests::{HangGuard, Peer, Scratch, Stream, peer};
+use ipc_tests::{HangGuard, Peer, Random, Scratch, Stream, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -335,4 +335,63 @@ fn a_death_shows_on_both_descriptors() {
     assert!(matches!(end, RecvError::Disconnected { received: 0 }), "{end}");
     println!("known after {turns} turns of the loop");
     assert!(matches!(server.try_send(&[0; 500]), Err(SendError::Disconnected { .. })));
+}
+
+#[test]
+fn a_message_that_crosses_a_sleepers_last_look_wakes_it() {
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+    let _guard = HangGuard::new(100);
+    for membarrier in [true, false] {
+        let scratch = Scratch::new();
+        let mut listener = ListenOptions::new().membarrier(membarrier).bind(scratch.socket()).unwrap();
+        let mut peer = peer!("echo", path = scratch.socket(), strategy = StrategyName::Sleep);
+        let mut server = listener.accept_timeout(SOON).unwrap();
+        peer.expect("connected");
+        let (mut random, start) = (Random::new(5), Instant::now());
+        let mut number = 0_u64;
+        // The answer comes just before the peer looks a last time and sleeps; the next message comes at about that look. Nothing
+        // follows it that could wake the peer instead.
+        while start.elapsed() < Duration::from_secs(3) {
+            server.send(&number.to_ne_bytes()).unwrap();
+            let sent = Instant::now();
+            while !server.receiver().is_ready() {
+                assert!(sent.elapsed() < SOON, "the peer sleeps through message {number}");
+                std::hint::spin_loop();
+            }
+            assert_eq!(server.recv().unwrap().to_vec(), number.to_ne_bytes());
+            number += 1;
+            for _ in 0..random.below(60) {
+                std::hint::spin_loop();
+            }
+        }
+        println!("{number} turns");
+        drop(server);
+        peer.finish();
+    }
+}
+
+#[test]
+fn all_memory_of_a_connection_is_mapped_before_its_first_message() {
+    let _others = among_others();
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    // A name that no other test has: they run in this process too.
+    let mut listener = ListenOptions::new().capacity(1 << 20).bind(scratch.file("prefaulted")).unwrap();
+    let path = scratch.file("prefaulted");
+    let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path).unwrap());
+    let _server = listener.accept_timeout(SOON).unwrap();
+    let _client = connecting.join().unwrap();
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let of = |field: &str, lines: &[&str]| {
+        let line = lines.iter().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let lines: Vec<_> = maps.lines().collect();
+    let mapped = lines.iter().enumerate().filter(|(_, line)| line.contains("memfd:ipc:prefaulted"));
+    let sizes: Vec<_> = mapped.map(|(at, _)| (of("Size:", &lines[at..]), of("Rss:", &lines[at..]))).collect();
+    assert_eq!(sizes.len(), 2, "one mapping for each side");
+    for (size, resident) in sizes {
+        assert!(size > 2048, "{size} KiB");
+        assert_eq!(resident, size, "KiB");
+    }
 }

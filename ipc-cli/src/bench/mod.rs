@@ -11,8 +11,8 @@ mod stats;
 
 use crate::failure::Failure;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use floor::{copy, handover, index_ring, ping_pong, stamped_ring};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use ipc_core::WaitStrategy;
 use process::{Duo, Fallible};
 use stats::{Case, Pairs, Subject};
@@ -65,8 +65,8 @@ enum Wait {
 /// One line of the result, before it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// A round trip, both sides polling, against one line each way.
-    SpinningRoundTrip { size: usize },
+    /// A round trip, both sides polling, against bare code with this many lines each way.
+    SpinningRoundTrip { size: usize, lines: usize },
     /// A round trip, both sides asleep, against eventfd.
     SleepingRoundTrip { size: usize },
     /// A round trip with the default wait whose answers take `think`, against the same with polling.
@@ -85,7 +85,8 @@ impl Args {
         let size = self.size.unwrap_or(64);
         if self.kind != Kind::Throughput {
             if self.wait != Some(Wait::Block) {
-                plans.push(Plan::SpinningRoundTrip { size });
+                // A message of 64 bytes and its header do not fit one line: both floors are worth knowing.
+                plans.extend([1, 2].map(|lines| Plan::SpinningRoundTrip { size, lines }));
             }
             if self.wait != Some(Wait::Spin) {
                 plans.push(Plan::SleepingRoundTrip { size });
@@ -96,10 +97,11 @@ impl Args {
             let wait = self.wait.unwrap_or(Wait::Block);
             match self.size {
                 Some(size) => plans.push(Plan::Stream { size, batch: self.batch.unwrap_or(1), wait }),
-                None => plans.extend(
-                    [(64, 1), (64, 32), (8, 32), (16 << 10, 1)]
-                        .map(|(size, batch)| Plan::Stream { size, batch, wait }),
-                ),
+                None => plans.extend([(64, 1), (64, 32), (8, 32), (16 << 10, 1)].map(|(size, batch)| Plan::Stream {
+                    size,
+                    batch,
+                    wait,
+                })),
             }
         }
         plans
@@ -133,19 +135,24 @@ impl Wait {
 /// # Errors
 /// The machine has fewer than two processors, or a side failed.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let cases = measure(args).map_err(|error| Failure::runtime(error.to_string()))?;
+    let told = |error: Box<dyn std::error::Error>| Failure::runtime(error.to_string());
+    let duo = Duo::new().map_err(told)?;
+    let cpus = duo.cpus();
+    let cases = measure(&duo, args).map_err(told)?;
     if args.json {
         let text = serde_json::to_string_pretty(&cases).map_err(|error| Failure::runtime(error.to_string()))?;
         println!("{text}");
     } else {
         print!("{}", stats::table(&cases));
-        println!("ratio: ours / floor, medians of {} rounds taken in turns", args.rounds);
+        println!(
+            "ratio: ours / floor, medians of {} rounds taken in turns on processors {} and {}",
+            args.rounds, cpus.0, cpus.1
+        );
     }
     Ok(())
 }
 
-fn measure(args: &Args) -> Fallible<Vec<Case>> {
-    let duo = Duo::new()?;
+fn measure(duo: &Duo, args: &Args) -> Fallible<Vec<Case>> {
     let plans = args.plans();
     // Without a ticking thread: processes are forked for each round, and only a single thread may do that. Hidden unless on a
     // terminal.
@@ -153,7 +160,7 @@ fn measure(args: &Args) -> Fallible<Vec<Case>> {
     bar.tick();
     let mut cases = Vec::with_capacity(plans.len());
     for plan in plans {
-        cases.push(plan.measure(&duo, args)?);
+        cases.push(plan.measure(duo, args)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -164,11 +171,16 @@ impl Plan {
     fn measure(self, duo: &Duo, args: &Args) -> Fallible<Case> {
         let rounds = usize::from(args.rounds);
         let (subject, pairs) = match self {
-            Self::SpinningRoundTrip { size } => {
+            Self::SpinningRoundTrip { size, lines } => {
                 let trips = args.repetitions(150.0);
-                let floor = || ping_pong::stamped_line_round_trip(duo, trips);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::Busy, Duration::ZERO, trips);
-                (subject("round trip", size, 1, "spin", "ns"), Pairs::take(rounds, floor, ours)?)
+                if lines == 1 {
+                    let floor = || ping_pong::stamped_line_round_trip(duo, trips);
+                    (subject("round trip / one line", size, 1, "spin", "ns"), Pairs::take(rounds, floor, ours)?)
+                } else {
+                    let floor = || ping_pong::two_line_round_trip(duo, trips);
+                    (subject("round trip / two lines", size, 1, "spin", "ns"), Pairs::take(rounds, floor, ours)?)
+                }
             }
             Self::SleepingRoundTrip { size } => {
                 let trips = args.repetitions(60_000.0);
@@ -194,7 +206,7 @@ fn stream(duo: &Duo, args: &Args, size: usize, batch: u64, wait: Wait) -> Fallib
     let rounds = usize::from(args.rounds);
     if size >= 4096 {
         let messages = args.repetitions(size as f64 / 14.0);
-        let floor = || Ok(copy::fill_and_read(duo, size, messages)?.gigabytes_per_second);
+        let floor = || copy::fill_and_read(duo, size, messages);
         let ours = || Ok(size as f64 / ours::stream(duo, size, batch, wait.strategy(), messages)?);
         return Ok((subject("stream", size, batch, wait.name(), "GB/s"), Pairs::take(rounds, floor, ours)?));
     }

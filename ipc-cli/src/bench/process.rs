@@ -25,9 +25,6 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// What a measurement returns: its value, or the sentence that says why there is none.
 pub(crate) type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// Figures that a child can send home in one run.
-pub(crate) const RESULT_SLOTS: usize = 16;
-
 /// Smallest page of the systems this runs on, bytes; the stride at which a buffer is touched.
 const PAGE: usize = 4096;
 
@@ -108,9 +105,8 @@ struct Arrivals(AtomicU32);
 /// ```text
 ///    0  parent_arrivals  u32, 128 bytes to itself
 ///  128  child_arrivals   u32, 128 bytes to itself
-///  256  results          16 x u64, the bits of an f64 each
-///  384  report_len       u32
-///  388  report           1024 bytes of UTF-8, report_len of them in use
+///  256  report_len       u32
+///  260  report           1024 bytes of UTF-8, report_len of them in use
 /// ```
 #[repr(C)]
 struct ControlPage {
@@ -118,8 +114,6 @@ struct ControlPage {
     parent_arrivals: Arrivals,
     /// Barriers the child has arrived at. Written by the child, read by the parent.
     child_arrivals: Arrivals,
-    /// The child's figures. Written by the child, read by the parent once the child has ended.
-    results: [AtomicU64; RESULT_SLOTS],
     /// Bytes of `report` in use. Written by the child, read by the parent once the child has ended.
     report_len: AtomicU32,
     /// Why the child failed. Written by the child, read by the parent once the child has ended.
@@ -128,16 +122,15 @@ struct ControlPage {
 
 const _: () = {
     assert!(offset_of!(ControlPage, child_arrivals) == 128);
-    assert!(offset_of!(ControlPage, results) == 256);
-    assert!(offset_of!(ControlPage, report_len) == 384);
-    assert!(offset_of!(ControlPage, report) == 388);
+    assert!(offset_of!(ControlPage, report_len) == 256);
+    assert!(offset_of!(ControlPage, report) == 260);
     assert!(size_of::<ControlPage>() <= PAGE);
 };
 
 impl ControlPage {
     /// Leaves the text for the parent, cut to what fits.
     ///
-    /// Relaxed throughout, as in `results`: the parent reads only after it has waited for the child's
+    /// Relaxed throughout: the parent reads only after it has waited for the child's
     /// end, and the kernel orders a process's stores before the report of its exit.
     fn write_report(&self, text: &str) {
         let bytes = &text.as_bytes()[..text.len().min(REPORT_BYTES)];
@@ -194,27 +187,6 @@ impl Side<'_> {
         }
         Ok(())
     }
-
-    /// Sends a figure home in `slot`; the parent finds it in [`Outcome::child`].
-    ///
-    /// # Errors
-    ///
-    /// `slot` is not below [`RESULT_SLOTS`].
-    pub(crate) fn record(&self, slot: usize, value: f64) -> Fallible<()> {
-        let word =
-            self.page.results.get(slot).ok_or_else(|| format!("result slot {slot} is not below {RESULT_SLOTS}"))?;
-        // Relaxed: see `ControlPage::write_report`.
-        word.store(value.to_bits(), Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// What a run brought home.
-pub(crate) struct Outcome<T> {
-    /// What the parent's closure returned.
-    pub(crate) parent: T,
-    /// What the child recorded, 0.0 in slots it left alone.
-    pub(crate) child: [f64; RESULT_SLOTS],
 }
 
 /// A pair of CPUs on which pairs of processes run, one pair at a time.
@@ -265,7 +237,7 @@ impl Duo {
         &self,
         parent: impl FnOnce(&Side<'_>) -> Fallible<T>,
         child: impl FnOnce(&Side<'_>) -> Fallible<()>,
-    ) -> Fallible<Outcome<T>> {
+    ) -> Fallible<T> {
         let memory = SharedBuffer::new(size_of::<ControlPage>())?;
         // SAFETY: the mapping is zeroed, a valid ControlPage, page aligned, large enough, and outlives
         // `page`; every field is atomic, so both processes may use it at once.
@@ -284,9 +256,7 @@ impl Duo {
         match parent(&Side { page, child: Some(&process) }) {
             Ok(value) => {
                 process.finish(page)?;
-                // Relaxed: see `ControlPage::write_report`.
-                let figure = |slot: usize| f64::from_bits(page.results[slot].load(Ordering::Relaxed));
-                Ok(Outcome { parent: value, child: std::array::from_fn(figure) })
+                Ok(value)
             }
             Err(cause) => match process.ended()? {
                 Some(status) => match failure(&status, page) {
@@ -437,25 +407,13 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_the_child_come_home() {
+    fn what_the_parent_returns_comes_out_of_the_run() {
         let Some(duo) = duo() else { return };
-        let outcome = duo
-            .run(
-                |side| {
-                    side.meet()?;
-                    Ok(7)
-                },
-                |side| {
-                    side.record(0, 1.5)?;
-                    side.record(RESULT_SLOTS - 1, -2.0)?;
-                    side.meet()
-                },
-            )
-            .unwrap();
-        assert_eq!(outcome.parent, 7);
-        assert_eq!(outcome.child[0], 1.5);
-        assert_eq!(outcome.child[RESULT_SLOTS - 1], -2.0);
-        assert_eq!(outcome.child[1], 0.0);
+        let parent = |side: &Side<'_>| {
+            side.meet()?;
+            Ok(7)
+        };
+        assert_eq!(duo.run(parent, |side| side.meet()).unwrap(), 7);
     }
 
     #[test]
@@ -514,13 +472,6 @@ mod tests {
         let before = sched_getaffinity(None).unwrap();
         duo.run(|side| side.meet(), |side| side.meet()).unwrap();
         assert_eq!(sched_getaffinity(None).unwrap(), before);
-    }
-
-    #[test]
-    fn a_slot_out_of_range_is_refused() {
-        let Some(duo) = duo() else { return };
-        let error = duo.run(|_| Ok(()), |side| side.record(RESULT_SLOTS, 1.0)).err().unwrap();
-        assert!(error.to_string().contains("slot 16 is not below 16"), "{error}");
     }
 
     #[test]

@@ -88,12 +88,15 @@ impl Bell {
     }
 
     /// Takes rings off the socket that were meant for an earlier sleep; a bounded number, as a hostile peer can send any number.
-    pub(crate) fn drain(&self) {
+    /// True: the peer has gone.
+    pub(crate) fn drain(&self) -> bool {
         for _ in 0..16 {
-            if !matches!(recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT), Ok((_, 1..))) {
-                return;
+            match recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT) {
+                Ok((_, 1..)) => {}
+                result => return matches!(result, Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE)),
             }
         }
+        false
     }
 
     /// Says, without sleeping, whether the peer has closed its end of this direction, or died.

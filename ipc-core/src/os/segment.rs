@@ -10,7 +10,8 @@ use crate::ring::RingMemory;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
+    memfd_create,
 };
 use rustix::io::Errno;
 use std::io;
@@ -121,6 +122,7 @@ impl Segment {
         if found as u64 != size {
             return Err(SegmentError::Field { field: "size", value: found as u64, expected: size });
         }
+        check_page_kind(&fd, options)?;
         let map = map(&fd, size, options)?;
         check_header(&map, SegmentHeader { size, ..geometry.header() })?;
         Self::new(map, fd, geometry)
@@ -170,6 +172,17 @@ fn check_capacities(geometry: Geometry) -> Result<(), SegmentError> {
         if !is_capacity(capacity) {
             return Err(SegmentError::Capacity { capacity });
         }
+    }
+    Ok(())
+}
+
+/// Huge pages can be taken out of a segment again by whoever made it, and when the pool is empty then, touching the hole is a signal.
+/// So they are accepted only where they were asked for.
+fn check_page_kind(fd: &OwnedFd, options: SegmentOptions) -> Result<(), SegmentError> {
+    let kind = fstatfs(fd).map_err(os("reading the segment's kind of memory"))?.f_type as u64;
+    if kind == libc::HUGETLBFS_MAGIC as u64 && !options.huge_pages {
+        let expected = libc::TMPFS_MAGIC as u64;
+        return Err(SegmentError::Field { field: "kind of memory", value: kind, expected });
     }
     Ok(())
 }

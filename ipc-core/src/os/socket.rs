@@ -1,9 +1,31 @@
 //! Small questions to sockets.
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair, sockopt};
 use std::io;
+use std::time::Duration;
+use std::vec::Vec;
+
+/// Waits until one of the sockets can be read or has hung up, a signal comes, or the time is over; says which can.
+pub(crate) fn wait_readable<'a>(
+    sockets: impl Iterator<Item = BorrowedFd<'a>>,
+    left: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let mut fds: Vec<_> = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+    let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Takes the next client of a listening socket, without waiting.
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(accept_with(listener, SocketFlags::CLOEXEC)?)
+}
 
 /// Makes calls that may wait wait.
 pub(crate) fn set_blocking(socket: impl AsFd) -> io::Result<()> {

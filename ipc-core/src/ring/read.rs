@@ -162,8 +162,7 @@ impl<'a> Consumer<'a> {
     pub(crate) fn release(&mut self, records: u64) -> bool {
         let head = self.walk.position();
         self.messages += records;
-        // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs. It is read only once this side has
-        // gone, so Relaxed would do where the kernel orders a death before its notice; Release costs nothing and asks for no such proof.
+        // [P3] reading is finished before the head says so; pairs with [A3] in undelivered.rs.
         self.memory.control().consumer.head.store(head, Ordering::Release);
         head >= self.next_gift && self.give_credit(head)
     }

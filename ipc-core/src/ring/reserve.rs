@@ -275,7 +275,7 @@ impl<'a> Producer<'a> {
         // [A2] the consumer has finished with every byte before it; pairs with [P2] in read.rs.
         let credit = self.memory.control().consumer_signals.credit.load(Ordering::Acquire);
         let tail = self.cursor.position();
-        if credit < self.credit || credit > tail {
+        if credit < self.credit || credit > tail || !credit.is_multiple_of(HEADER) {
             return Err(Violation { field: "credit", value: credit, min: self.credit, max: tail }.into());
         }
         self.stalled = credit == self.credit && credit != tail;

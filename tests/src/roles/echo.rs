@@ -125,7 +125,11 @@ pub(super) fn fork(settings: &Settings) {
             let _ = own.sender().status();
             let _ = own.receiver().status();
         }
-        drop((own, listener));
+        if settings.number("keep", false) {
+            std::mem::forget((own, listener));
+        } else {
+            drop((own, listener));
+        }
         say("child-done");
         loop {
             std::thread::sleep(Duration::from_secs(1));

@@ -17,20 +17,12 @@ pub(crate) const ROTATION: usize = 256 * 1024;
 /// Pauses of a consumer that found no filled buffer.
 const EMPTY_PAUSES: u32 = 64;
 
-/// Speed of a stream of large messages.
-pub(crate) struct CopySpeed {
-    /// Nanoseconds a message.
-    pub(crate) nanoseconds: f64,
-    /// Gigabytes (1e9 bytes) of payload a second.
-    pub(crate) gigabytes_per_second: f64,
-}
-
-/// Streams `messages` messages of `size` bytes through shared buffers of [`ROTATION`] bytes in all.
+/// Gigabytes (1e9 bytes) a second of a stream of `messages` messages of `size` bytes through shared buffers of [`ROTATION`] bytes in all.
 ///
 /// # Errors
 ///
 /// `size` is no multiple of 64 of which two fit into [`ROTATION`], or the pair of processes could not be run.
-pub(crate) fn fill_and_read(duo: &Duo, size: usize, messages: u64) -> Fallible<CopySpeed> {
+pub(crate) fn fill_and_read(duo: &Duo, size: usize, messages: u64) -> Fallible<f64> {
     if size == 0 || !size.is_multiple_of(64) || size > ROTATION / 2 {
         let most = ROTATION / 2;
         return Err(format!("{size} bytes are no multiple of 64 between 64 and {most}").into());
@@ -73,8 +65,8 @@ pub(crate) fn fill_and_read(duo: &Duo, size: usize, messages: u64) -> Fallible<C
         unsafe { pool.produce(&source, warm_up, messages) };
         Ok(())
     };
-    let nanoseconds = duo.run(consume, produce)?.parent;
-    Ok(CopySpeed { nanoseconds, gigabytes_per_second: size as f64 / nanoseconds })
+    let nanoseconds = duo.run(consume, produce)?;
+    Ok(size as f64 / nanoseconds)
 }
 
 /// Adds up the little words of `len` bytes from `start`, reading each byte once; a rest below 8 bytes is
@@ -189,9 +181,7 @@ mod tests {
     #[test]
     fn a_stream_of_large_messages_has_a_speed() {
         let Ok(duo) = Duo::new() else { return };
-        let speed = fill_and_read(&duo, 16 * 1024, 200).unwrap();
-        let bytes = speed.gigabytes_per_second * speed.nanoseconds;
-        assert!((bytes - 16384.0).abs() < 1e-6, "{bytes}");
+        assert!(fill_and_read(&duo, 16 * 1024, 200).unwrap() > 0.0);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) fn stream_batched(duo: &Duo, messages: u64, batch: u64) -> Fallible<f
         unsafe { ring.produce(warm_up, messages) };
         Ok(())
     };
-    Ok(duo.run(consume, produce)?.parent)
+    duo.run(consume, produce)
 }
 
 /// The ring as each side sees it.
