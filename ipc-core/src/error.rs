@@ -1,6 +1,6 @@
 //! The errors of sending and receiving. Each names what was asked for, what there is and what is allowed.
 
-use crate::ring::Violation;
+use crate::ring::{OutOfBounds, Violation};
 use std::io;
 use std::time::Duration;
 
@@ -73,14 +73,19 @@ pub enum RecvError {
         waited: Duration,
     },
     /// The peer has closed its sender, or died, and everything it committed has been received.
-    #[error("the peer is gone; {received} messages were received from it")]
+    #[error("the peer {how}; {received} messages were received from it", how = if *.closed { "has closed" } else { "died" })]
     Disconnected {
         /// Messages received over the whole life of the connection.
         received: u64,
+        /// The peer dropped its sender. If not, it died, or it is hostile.
+        closed: bool,
     },
     /// The buffer that was given is shorter than the message.
     #[error(transparent)]
     TooShort(#[from] TooShort),
+    /// More bytes were asked of a message than it has.
+    #[error(transparent)]
+    OutOfBounds(#[from] OutOfBounds),
     /// The peer wrote what it must not; the connection is closed.
     #[error(transparent)]
     Violation(#[from] Violation),

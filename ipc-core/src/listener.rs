@@ -407,7 +407,6 @@ impl Listener {
     }
 
     /// Makes what the client asks for and sends it. An error without a refusal: the client has gone.
-    #[expect(clippy::type_complexity, reason = "the parts of a link, used once")]
     fn welcome(&self, client: &GuardedFd) -> Result<(Segment, GuardedFd, Peer, bool, Lease), Option<Refusal>> {
         let mut buffer = [0; MAX_PACKET];
         let packet = packet::receive(client, &mut buffer).map_err(|_| None)?;

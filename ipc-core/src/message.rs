@@ -40,7 +40,8 @@ pub struct Message<'r, T: Trust = Untrusted> {
 #[derive(Clone, Copy)]
 pub struct View<'b, T: Trust = Untrusted> {
     payload: Payload,
-    batch: PhantomData<(&'b (), fn() -> T)>,
+    batch: PhantomData<&'b ()>,
+    trust: PhantomData<fn() -> T>,
 }
 
 /// What a message and a view of one have in common.
@@ -159,7 +160,7 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
             Err(violation) => return Err(self.receiver.condemn(violation)),
         };
         self.taken += u64::from(payload.is_some());
-        Ok(payload.map(|payload| View { payload, batch: PhantomData }))
+        Ok(payload.map(|payload| View { payload, batch: PhantomData, trust: PhantomData }))
     }
 
     /// Hands each message to `use_message` and returns how many there were.

@@ -52,7 +52,7 @@ impl<T: Trust> Receiver<T> {
     /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, T>, RecvError> {
-        let payload = self.wait(Deadline::never, Self::take)?;
+        let payload = self.wait(Deadline::never)?;
         Ok(Message::new(self, payload))
     }
 
@@ -62,7 +62,7 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`], and [`RecvError::TimedOut`].
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, T>, RecvError> {
-        let payload = self.wait(|| Deadline::after(timeout), Self::take)?;
+        let payload = self.wait(|| Deadline::after(timeout))?;
         Ok(Message::new(self, payload))
     }
 
@@ -89,7 +89,7 @@ impl<T: Trust> Receiver<T> {
     #[inline]
     pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
         // There is a message; the batch takes it again.
-        let (place, _) = self.wait(Deadline::never, Self::take_with_place)?;
+        let (place, _) = self.wait_in_place()?;
         Ok(RecvBatch::new(self, place, limit.max(1)))
     }
 
@@ -100,7 +100,7 @@ impl<T: Trust> Receiver<T> {
     /// is received next.
     #[inline]
     pub fn recv_into(&mut self, target: &mut [u8]) -> Result<usize, RecvError> {
-        let (place, payload) = self.wait(Deadline::never, Self::take_with_place)?;
+        let (place, payload) = self.wait_in_place()?;
         let message = Message::new(self, payload);
         match message.copy_to(target) {
             Ok(len) => Ok(len),
@@ -203,27 +203,29 @@ impl<T: Trust> Receiver<T> {
         self.release(records);
     }
 
-    /// As [`Receiver::take`], with the place to come back to. It is taken after any wait: a wait gives space back, padding
-    /// included, and what is given back must not be gone back to.
+    /// Waits for the next message.
     #[inline(always)]
-    fn take_with_place(&mut self) -> Result<Option<(Place, Payload)>, RecvError> {
-        let place = self.consumer.place();
-        Ok(self.take()?.map(|payload| (place, payload)))
-    }
-
-    /// Waits until `take` finds something.
-    #[inline(always)]
-    fn wait<R>(
-        &mut self,
-        deadline: impl Fn() -> Deadline,
-        mut take: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
-    ) -> Result<R, RecvError> {
+    fn wait(&mut self, deadline: impl Fn() -> Deadline) -> Result<Payload, RecvError> {
         let mut made = None;
         loop {
-            if let Some(taken) = take(self)? {
-                return Ok(taken);
+            if let Some(payload) = self.take()? {
+                return Ok(payload);
             }
             self.wait_ready(&deadline, &mut made)?;
+        }
+    }
+
+    /// Waits for the next message and returns the place to come back to. It is taken after any wait: a wait gives space back, padding
+    /// included, and what is given back must not be gone back to.
+    #[inline(always)]
+    fn wait_in_place(&mut self) -> Result<(Place, Payload), RecvError> {
+        let mut made = None;
+        loop {
+            let place = self.consumer.place();
+            if let Some(payload) = self.take()? {
+                return Ok((place, payload));
+            }
+            self.wait_ready(Deadline::never, &mut made)?;
         }
     }
 
@@ -261,7 +263,9 @@ impl<T: Trust> Receiver<T> {
     fn disconnected(&self) -> RecvError {
         match self.link.violation() {
             Some(violation) => violation.into(),
-            None => RecvError::Disconnected { received: self.consumer.messages() },
+            None => {
+                RecvError::Disconnected { received: self.consumer.messages(), closed: self.consumer.is_peer_closed() }
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message() {
         }
         for _ in 0..3 {
             let end = client.recv().map(drop).unwrap_err();
-            assert!(matches!(end, RecvError::Disconnected { received } if received == count), "{end}");
+            assert!(matches!(end, RecvError::Disconnected { received, .. } if received == count), "{end}");
         }
         peer.finish();
         assert!(!std::path::Path::new(&scratch.socket()).exists(), "a polite server takes its name away");

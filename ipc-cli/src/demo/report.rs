@@ -154,11 +154,11 @@ impl fmt::Display for Report {
             "  {:<21} {:>9} {:>11} {:>8} {:>8} {:>8} {:>9} {:>8}\n",
             "64 B",
             HumanCount(trips.round_trips).to_string(),
-            Micros(trips.p50_ns).to_string(),
-            Micros(trips.p90_ns).to_string(),
-            Micros(trips.p99_ns).to_string(),
-            Micros(trips.p999_ns).to_string(),
-            Micros(trips.max_ns).to_string(),
+            Nanos(trips.p50_ns).to_string(),
+            Nanos(trips.p90_ns).to_string(),
+            Nanos(trips.p99_ns).to_string(),
+            Nanos(trips.p999_ns).to_string(),
+            Nanos(trips.max_ns).to_string(),
             HumanCount(trips.slept).to_string(),
         )?;
 
@@ -173,15 +173,15 @@ impl fmt::Display for Report {
 }
 
 /// A time in nanoseconds, shown in the unit that suits it.
-struct Micros(u64);
+struct Nanos(u64);
 
-impl fmt::Display for Micros {
+impl fmt::Display for Nanos {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ns @ 0..1_000 => write!(out, "{ns} ns"),
             ns @ 1_000..100_000 => write!(out, "{:.1} µs", ns as f64 / 1e3),
-            ns @ 100_000..10_000_000 => write!(out, "{} µs", ns / 1000),
-            ns => write!(out, "{} ms", ns / 1_000_000),
+            ns @ 100_000..1_000_000 => write!(out, "{} µs", ns / 1000),
+            ns => write!(out, "{:.1} ms", ns as f64 / 1e6),
         }
     }
 }

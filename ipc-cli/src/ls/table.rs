@@ -25,7 +25,8 @@ impl Table<'_> {
                 let [name, processes, size] = std::mem::take(&mut head);
                 let [ring, fill, sent, received, sleeps] = match ring {
                     Some(ring) => cells(ring),
-                    None => [format!("layout {}", row.layout_version), "?".into(), "?".into(), "?".into(), "?".into()],
+                    // Made by a program with another layout of the memory.
+                    None => ["unknown", "?", "?", "?", "?"].map(String::from),
                 };
                 lines.push([name, processes, size, direction.into(), ring, fill, sent, received, sleeps]);
             }

@@ -128,7 +128,8 @@ pub enum DialError {
 
 impl DialError {
     /// Whether the only trouble is that no server runs (yet): `NotFound` and `Stale`.
-    pub(crate) fn nobody_listens(&self) -> bool {
+    #[must_use]
+    pub fn nobody_listens(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::Stale { .. })
     }
 }

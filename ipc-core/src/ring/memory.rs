@@ -53,7 +53,8 @@ impl<'a> RingMemory<'a> {
     /// [`RingError`] for a capacity that is not a power of two from 4 KiB to 1 GiB, or memory that is not aligned to 128 bytes.
     ///
     /// # Safety
-    /// The bytes are valid for reads and writes during `'a`, and are touched by nothing but rings.
+    /// The bytes are valid for reads and writes during `'a`, and are touched by nothing but rings. Reads are enough for an observer, which
+    /// calls nothing but [`RingMemory::status`].
     pub unsafe fn from_raw(base: NonNull<u8>, capacity: u64) -> Result<Self, RingError> {
         if !is_capacity(capacity) {
             return Err(RingError::Capacity { capacity });

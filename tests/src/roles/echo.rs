@@ -26,7 +26,7 @@ pub(super) fn play(settings: &Settings) {
     loop {
         let message = match connection.recv() {
             Ok(message) => message.to_vec(),
-            Err(RecvError::Disconnected { received }) => return say(format_args!("gone {received}")),
+            Err(RecvError::Disconnected { received, .. }) => return say(format_args!("gone {received}")),
             Err(error) => panic!("{error}"),
         };
         connection.send(&message).expect("the other side waits for the answer");
@@ -61,7 +61,7 @@ pub(super) fn receive(settings: &Settings) {
     for number in 0..count {
         match connection.recv() {
             Ok(message) => stream.check(number, &message.to_vec()).unwrap_or_else(|wrong| panic!("{wrong}")),
-            Err(RecvError::Disconnected { received }) => {
+            Err(RecvError::Disconnected { received, .. }) => {
                 assert_eq!(received, number);
                 break;
             }

@@ -28,8 +28,8 @@ pub(super) fn victim(settings: &Settings) {
             3 => {
                 let mut batch = connection.batch();
                 let filled = (0..random.below(9)).try_for_each(|_| batch.try_push(&buffer[..len / 8]));
-                batch.publish();
-                filled
+                let published = batch.publish();
+                filled.and(published)
             }
             4 => connection.undelivered().map(|left| drop(std::hint::black_box(left))),
             5 => connection.sender().arm().map(drop),

@@ -97,7 +97,7 @@ pub(super) fn sender(settings: &Settings) {
                     stream.write(number, &mut message);
                     batch.push(&message).expect("the survivor lives");
                 }
-                batch.publish();
+                batch.publish().expect("a usable connection");
             }
         }
         number += 1;
@@ -341,7 +341,7 @@ pub(super) fn survive_sender(settings: &Settings) {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(end, RecvError::Disconnected { received } if received == number), "after {number}: {end}");
+        assert!(matches!(end, RecvError::Disconnected { received, .. } if received == number), "after {number}: {end}");
         survivor.known(killer);
         assert!(matches!(connection.recv().map(drop), Err(RecvError::Disconnected { .. })), "gone is gone");
         let (least, most) = survivor.log.bounds();

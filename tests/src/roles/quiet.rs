@@ -83,7 +83,7 @@ fn send_one(connection: &mut Connection, turn: u64, message: &[u8]) {
         _ => {
             let mut batch = connection.batch();
             batch.push(message).expect("room");
-            batch.publish();
+            batch.publish().expect("a usable connection");
         }
     }
 }

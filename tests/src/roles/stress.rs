@@ -97,7 +97,7 @@ pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut R
                     stream.write(number, &mut message);
                     batch.push_timeout(&message, LONG).expect("room comes in time");
                 }
-                batch.publish();
+                batch.publish().expect("a usable connection");
             }
         }
         number += 1;
@@ -179,7 +179,7 @@ pub fn both_ways(connection: Connection, seed: u64, incoming_seed: u64, count: u
             pump_in(&mut receiver, &Stream::new(incoming_seed, max), count, &mut Random::new(seed ^ 0x5555));
             assert_eq!(receiver.received(), count);
             match receiver.recv_timeout(LONG) {
-                Err(RecvError::Disconnected { received }) => assert_eq!(received, count),
+                Err(RecvError::Disconnected { received, .. }) => assert_eq!(received, count),
                 Err(error) => panic!("after the last message: {error}"),
                 Ok(message) => panic!("{} bytes after the last message", message.len()),
             };
