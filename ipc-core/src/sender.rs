@@ -437,6 +437,9 @@ impl<T: Trust> Batch<'_, T> {
     #[inline(always)]
     fn push_with(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
         let Self { sender, open } = self;
+        if open.len() == 0 {
+            sender.check()?;
+        }
         let index = match sender.producer.claim_next_fast(open, message.len()) {
             Some(index) => index,
             None => self.claim_slow(message.len(), patience)?,

@@ -77,7 +77,7 @@ fn a_sender_that_is_stopped_and_continued_loses_nothing() {
                 let message = server.recv().unwrap().to_vec();
                 stream.check(number, &message).unwrap_or_else(|wrong| panic!("{wrong}"));
             }
-            assert!(matches!(server.recv().map(drop), Err(RecvError::Disconnected { received: 20_000 })));
+            assert!(matches!(server.recv().map(drop), Err(RecvError::Disconnected { received: 20_000, .. })));
         });
         stop_and_go(&peer, &mut Random::new(7));
         receiving.join().unwrap();
@@ -207,7 +207,7 @@ fn last_words(receive: impl FnMut(&mut Connection) -> Result<Option<Vec<u8>>, Re
     drop(victim);
     let (found, end) = surviving.join().unwrap();
     assert_eq!(found, [b"the last"]);
-    assert!(matches!(end, RecvError::Disconnected { received: 1 }), "{end}");
+    assert!(matches!(end, RecvError::Disconnected { received: 1, .. }), "{end}");
 }
 
 #[test]

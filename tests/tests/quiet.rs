@@ -332,7 +332,7 @@ fn a_death_shows_on_both_descriptors() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(end, RecvError::Disconnected { received: 0 }), "{end}");
+    assert!(matches!(end, RecvError::Disconnected { received: 0, .. }), "{end}");
     println!("known after {turns} turns of the loop");
     assert!(matches!(server.try_send(&[0; 500]), Err(SendError::Disconnected { .. })));
 }

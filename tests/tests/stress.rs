@@ -163,6 +163,6 @@ fn a_batch_that_waited_over_the_end_of_a_lap_is_received_whole() {
     for _ in 0..4 {
         batch.try_push(&[0; 1000]).unwrap();
     }
-    batch.publish();
+    batch.publish().expect("a usable connection");
     assert_eq!(receiving.join().unwrap(), [1000; 4]);
 }
