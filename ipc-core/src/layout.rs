@@ -322,3 +322,16 @@ pub const fn ring_size(capacity: u64) -> u64 {
 pub const fn is_capacity(capacity: u64) -> bool {
     capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Whoever writes another implementation reads the number there.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_document_of_the_layout_states_its_hash() {
+        let document = include_str!("../../docs/LAYOUT.md");
+        assert!(document.contains(&std::format!("`{LAYOUT_HASH:#x}`")), "docs/LAYOUT.md must state {LAYOUT_HASH:#x}");
+    }
+}
