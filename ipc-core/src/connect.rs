@@ -309,9 +309,13 @@ impl ConnectOptions {
         if welcome.size > self.max_segment {
             return Err(AnswerError::TooLarge { size: welcome.size, limit: self.max_segment });
         }
+        if answer.truncated {
+            let (field, value, max) = ("length, or that of what comes with it", answer.len as u64, MAX_PACKET as u64);
+            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value, min: 0, max }));
+        }
         let found = answer.fds.len() as u64;
         let mut fds = answer.fds.into_iter();
-        let (Some(memory), Some(space), None, false) = (fds.next(), fds.next(), fds.next(), answer.truncated) else {
+        let (Some(memory), Some(space), None) = (fds.next(), fds.next(), fds.next()) else {
             let field = "number of file descriptors";
             return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value: found, min: 2, max: 2 }));
         };

@@ -75,7 +75,7 @@
 //!     }
 //! };
 //! assert_eq!(readings, [20.5, 21.0, 21.5]);
-//! assert!(matches!(end, RecvError::Disconnected { received: 3 }));
+//! assert!(matches!(end, RecvError::Disconnected { received: 3, closed: true }));
 //! # Ok(())
 //! # }
 //! # #[cfg(feature = "std")]

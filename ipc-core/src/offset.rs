@@ -216,7 +216,7 @@ impl<T> fmt::Debug for Offset<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

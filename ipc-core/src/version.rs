@@ -55,7 +55,7 @@ pub const fn min_bits(rate_hz: f64, pause_s: f64) -> u32 {
     exponent_field - (f64::MAX_EXP as u32 - 1) + 1
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::min_bits;
     use proptest::prelude::*;

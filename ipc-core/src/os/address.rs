@@ -332,7 +332,7 @@ fn refused(action: &'static str, path: &Path, errno: Errno) -> AddressError {
     AddressError::Directory { action, path: path.to_owned(), source: errno.into() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod tests {
     use super::*;
     use std::fs;

@@ -400,7 +400,7 @@ unsafe extern "C" fn after_fork_in_child() {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

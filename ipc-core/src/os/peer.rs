@@ -72,7 +72,7 @@ unsafe fn get_option<T>(socket: BorrowedFd<'_>, option: c_int, value: &mut T) ->
     Ok(length as usize)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::os::fork::tests::{Child, pair};

@@ -423,7 +423,7 @@ fn failed(action: &'static str, path: &Path, errno: Errno) -> BindError {
     BindError::Os { action, path: path.to_owned(), source: errno.into() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::os::address::tests::Scratch;

@@ -128,7 +128,9 @@ impl<'a> Producer<'a> {
     /// ```
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, 'a>, ReserveError> {
-        self.claim(len)?;
+        if !self.claim_fast(len) {
+            self.claim(len)?;
+        }
         Ok(self.reservation(len))
     }
 
@@ -459,7 +461,10 @@ impl Producer<'_> {
     /// Appends a copy of `payload` to the batch.
     #[inline(always)]
     fn append(&mut self, batch: &mut OpenBatch, payload: &[u8]) -> Result<(), ReserveError> {
-        let index = self.claim_next(batch, payload.len())?;
+        let index = match self.claim_next_fast(batch, payload.len()) {
+            Some(index) => index,
+            None => self.claim_next(batch, payload.len())?,
+        };
         self.write_next(batch, index, payload);
         Ok(())
     }

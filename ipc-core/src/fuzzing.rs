@@ -1,0 +1,119 @@
+//! Doors for the fuzz targets in `fuzz/`: the places where a connection reads its peer's bytes, which are private otherwise.
+//!
+//! Promise: behind each door is the code that a connection runs, not a copy of it. Refusal: this is no interface; it exists
+//! under `--cfg fuzzing` alone, which `cargo fuzz` and `ci/fuzz.sh` set.
+
+use crate::handshake::{self, Malformed, Refusal};
+use crate::layout::Geometry;
+use crate::os::segment::{Segment, SegmentError, SegmentOptions};
+use crate::ring::RingMemory;
+use rustix::fd::OwnedFd;
+use std::vec::Vec;
+
+/// The longest handshake packet that either side receives, in bytes.
+pub const MAX_PACKET: usize = handshake::MAX_PACKET;
+
+/// What a client says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello(handshake::Hello);
+
+impl Hello {
+    /// The hello of this build, but of any versions and hash.
+    #[must_use]
+    pub fn new(versions: [u16; 2], hash: u64, membarrier: bool, capacities: [Option<u64>; 2]) -> Self {
+        let [version_min, version_max] = versions;
+        let [to_server, to_client] = capacities;
+        Self(handshake::Hello { version_min, version_max, hash, ..handshake::Hello::new(membarrier, to_server, to_client) })
+    }
+
+    /// What the server makes of a packet.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the field that is wrong.
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        handshake::Hello::decode(packet).map(Self)
+    }
+
+    /// The packet that the client sends.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.0.encode().to_vec()
+    }
+
+    /// Whether client and server agree on the bytes in shared memory.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that the server answers with.
+    pub fn check_layout(&self) -> Result<(), Refusal> {
+        self.0.check_layout()
+    }
+
+    /// The layout versions that the client speaks, from the first to the last, and its layout hash.
+    #[must_use]
+    pub fn layout(&self) -> ([u16; 2], u64) {
+        ([self.0.version_min, self.0.version_max], self.0.hash)
+    }
+
+    /// The capacities that the client would like, to the server and to itself.
+    #[must_use]
+    pub fn capacities(&self) -> [Option<u64>; 2] {
+        [self.0.to_server_capacity, self.0.to_client_capacity]
+    }
+}
+
+/// A server's acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome(handshake::Welcome);
+
+impl Welcome {
+    /// An acceptance with a segment of this size and geometry.
+    #[must_use]
+    pub fn new(membarrier: bool, size: u64, geometry: Geometry) -> Self {
+        Self(handshake::Welcome { membarrier, size, geometry })
+    }
+
+    /// What the client makes of a packet: acceptance or refusal.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the field that is wrong.
+    pub fn decode(packet: &[u8]) -> Result<Result<Self, Refusal>, Malformed> {
+        handshake::Welcome::decode(packet).map(|answer| answer.map(Self))
+    }
+
+    /// The packet that the server sends.
+    #[must_use]
+    pub fn encode(answer: Result<Self, Refusal>) -> Vec<u8> {
+        handshake::Welcome::encode(&answer.map(|welcome| welcome.0)).to_vec()
+    }
+
+    /// The rings of the connection.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.0.geometry
+    }
+}
+
+/// A segment that a peer made and this process mapped.
+pub struct Attached(Segment);
+
+impl Attached {
+    /// Maps what a server sent: a descriptor, and the size and geometry that it announced.
+    ///
+    /// # Errors
+    /// [`SegmentError`] for everything but a sealed segment that is what the server said.
+    pub fn new(fd: OwnedFd, size: u64, geometry: Geometry, options: SegmentOptions) -> Result<Self, SegmentError> {
+        Segment::attach(fd, size, geometry, options).map(Self)
+    }
+
+    /// The rings to the server and to the client.
+    #[must_use]
+    pub fn rings(&self) -> [RingMemory<'_>; 2] {
+        [self.0.to_server(), self.0.to_client()]
+    }
+
+    /// Bytes in the mapping.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.size()
+    }
+}
