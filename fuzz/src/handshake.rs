@@ -68,7 +68,7 @@ impl Packet {
 
 fn refusal(code: u8, [first, second]: [u64; 2]) -> Refusal {
     match code % 7 {
-        0 => Refusal::Version { min: first, max: second },
+        0 => Refusal::Version { server: first, client: second },
         1 => Refusal::LayoutHash { server: first, client: second },
         2 => Refusal::Connections { open: first, limit: second },
         3 => Refusal::Memory { needed: first, free: second },

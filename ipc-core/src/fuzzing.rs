@@ -23,7 +23,12 @@ impl Hello {
     pub fn new(versions: [u16; 2], hash: u64, membarrier: bool, capacities: [Option<u64>; 2]) -> Self {
         let [version_min, version_max] = versions;
         let [to_server, to_client] = capacities;
-        Self(handshake::Hello { version_min, version_max, hash, ..handshake::Hello::new(membarrier, to_server, to_client) })
+        Self(handshake::Hello {
+            version_min,
+            version_max,
+            hash,
+            ..handshake::Hello::new(membarrier, to_server, to_client)
+        })
     }
 
     /// What the server makes of a packet.

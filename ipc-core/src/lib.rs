@@ -121,6 +121,9 @@ mod connect;
 mod connection;
 #[cfg(feature = "std")]
 mod error;
+#[cfg(all(fuzzing, feature = "std"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "std")]
 mod handshake;
 #[cfg(feature = "std")]
