@@ -18,12 +18,20 @@ fi
 
 # $1: the sanitizer, which has a target directory of its own; $2: more compiler flags; then: test filters.
 sanitized() {
-    local sanitizer=$1 flags=$2
+    local sanitizer=$1 filter tests
+    # With --target, the flags are for the tests alone, not for build scripts and macros.
+    local -x RUSTFLAGS="-Zsanitizer=$1 $2"
+    local cargo=(cargo +nightly test -p ipc-core --lib --target "$triple" --target-dir "target/sanitize-$sanitizer")
     shift 2
     echo "sanitize: $sanitizer: $*"
-    # With --target, the flags are for the tests alone, not for build scripts and macros.
-    RUSTFLAGS="-Zsanitizer=$sanitizer $flags" cargo +nightly test -p ipc-core --lib \
-        --target "$triple" --target-dir "target/sanitize-$sanitizer" -- "$@"
+    tests=$("${cargo[@]}" -- --list)
+    for filter in "$@"; do
+        # A test that was renamed must not drop out unseen.
+        grep -qF -- "$filter" <<<"$tests" && continue
+        echo "sanitize: no test has $filter in its name" >&2
+        exit 1
+    done
+    "${cargo[@]}" -- "$@"
 }
 
 address() {

@@ -250,6 +250,7 @@ fn check_header(map: &MmapRaw, expected: SegmentHeader) -> Result<(), SegmentErr
     for (field, value, expected) in [
         ("magic", header.magic, SEGMENT_MAGIC),
         ("layout version", header.version.into(), LAYOUT_VERSION.into()),
+        ("reserved field", header.reserved.into_iter().fold(0, |all, word| all | u64::from(word)), 0),
         ("layout hash", header.hash, LAYOUT_HASH),
         ("size in its header", header.size, expected.size),
         ("capacity to the server", header.to_server_capacity, expected.to_server_capacity),

@@ -3,6 +3,7 @@
 use super::RingMemory;
 use super::walk::Walk;
 use crate::doorbell::is_waiting;
+use crate::layout::HEADER;
 use crate::sync::Ordering;
 
 /// What a ring looked like at about one moment. The words are read one after the other while both sides go on,
@@ -34,11 +35,14 @@ impl RingMemory<'_> {
         let counted = control.consumer_signals.messages.load(Ordering::Relaxed);
         let credit = control.consumer_signals.credit.load(Ordering::Relaxed);
         let head = control.consumer.head.load(Ordering::Relaxed);
-        let end = credit.saturating_add(self.capacity());
         let mut walk = Walk::new(self, credit);
         let (mut received, mut sent) = (counted, counted);
-        // A record that is written over meanwhile ends the walk early; a bound keeps a hostile one from making it long.
-        while walk.position() < end && matches!(walk.step(), Ok(Some(_))) {
+        // A record that is written over meanwhile ends the walk early. There are at most as many as fit a ring: a hostile peer
+        // that goes on writing must not keep an observer.
+        for _ in 0..self.capacity() / HEADER {
+            if walk.position().wrapping_sub(credit) > self.capacity() || !matches!(walk.step(), Ok(Some(_))) {
+                break;
+            }
             sent = sent.saturating_add(1);
             if walk.position() <= head {
                 received = sent;
