@@ -189,29 +189,7 @@ impl ConnectOptions {
         self
     }
 
-    /// Which users' servers are accepted. Default: our own.
-    pub fn policy(mut self, policy: PeerPolicy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// How the segment is mapped.
-    pub fn segment(mut self, options: SegmentOptions) -> Self {
-        self.segment = options;
-        self
-    }
-
-    /// How blocking calls wait.
-    pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
-        self.strategy = strategy;
-        self
-    }
-
-    /// Whether to use `membarrier(2)` where both sides have it; fences otherwise. Default: true.
-    pub fn membarrier(mut self, wanted: bool) -> Self {
-        self.membarrier = wanted;
-        self
-    }
+    crate::options::common_options!();
 
     /// Connects to the listener of this name or absolute path.
     ///

@@ -133,6 +133,8 @@ mod listener;
 #[cfg(feature = "std")]
 mod message;
 #[cfg(feature = "std")]
+mod options;
+#[cfg(feature = "std")]
 mod os;
 #[cfg(feature = "std")]
 mod receiver;

@@ -152,29 +152,7 @@ impl ListenOptions {
         self
     }
 
-    /// Which users' clients are accepted. Default: our own.
-    pub fn policy(mut self, policy: PeerPolicy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// How segments are made.
-    pub fn segment(mut self, options: SegmentOptions) -> Self {
-        self.segment = options;
-        self
-    }
-
-    /// How blocking calls of connections wait.
-    pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
-        self.strategy = strategy;
-        self
-    }
-
-    /// Whether to use `membarrier(2)` where both sides have it; fences otherwise. Default: true.
-    pub fn membarrier(mut self, wanted: bool) -> Self {
-        self.membarrier = wanted;
-        self
-    }
+    crate::options::common_options!();
 
     /// Listens under this name or absolute path.
     ///

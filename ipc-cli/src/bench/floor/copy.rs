@@ -3,13 +3,11 @@
 //! The producer's source stays warm in its own cache and the consumer reads every byte, so what is timed
 //! is one copy and one read across the cache hierarchy. Nothing is copied out.
 
-use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use super::super::process::{Duo, Fallible, SharedBuffer, Side};
-use super::{IndexLine, back_off, nanoseconds_each};
+use super::super::process::{Duo, Fallible, SharedBuffer};
+use super::{IndexLine, back_off, one_way};
 
 /// Bytes of all the shared buffers together.
 pub(crate) const ROTATION: usize = 256 * 1024;
@@ -41,32 +39,12 @@ pub(crate) fn fill_and_read(duo: &Duo, size: usize, messages: u64) -> Fallible<f
     };
     let warm_up = (messages / 8).max(4 * count);
 
-    let consume = |side: &Side<'_>| {
-        counters.touch();
-        memory.touch();
-        side.meet()?;
-        // SAFETY: this is the only consumer; the mappings outlive the run; messages start at 0.
-        black_box(unsafe { pool.consume(0, warm_up) });
-        side.meet()?;
-        let start = Instant::now();
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        black_box(unsafe { pool.consume(warm_up, messages) });
-        Ok(nanoseconds_each(start, messages))
-    };
-    let produce = |side: &Side<'_>| {
-        counters.touch();
-        memory.touch();
-        let source = vec![1u8; size];
-        side.meet()?;
-        // SAFETY: this is the only producer; the mappings outlive the run; messages start at 0.
-        unsafe { pool.produce(&source, 0, warm_up) };
-        side.meet()?;
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        unsafe { pool.produce(&source, warm_up, messages) };
-        Ok(())
-    };
-    let nanoseconds = duo.run(consume, produce)?;
-    Ok(size as f64 / nanoseconds)
+    let source = vec![1u8; size];
+    // SAFETY: `one_way` runs one consumer and one producer, which count from 0 on; the mappings outlive the run.
+    let consume = |first, count| unsafe { pool.consume(first, count) };
+    // SAFETY: as above.
+    let produce = |first, count| unsafe { pool.produce(&source, first, count) };
+    Ok(size as f64 / one_way(duo, [&counters, &memory], warm_up, messages, consume, produce)?)
 }
 
 /// Adds up the little words of `len` bytes from `start`, reading each byte once; a rest below 8 bytes is

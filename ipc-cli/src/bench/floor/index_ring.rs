@@ -5,12 +5,10 @@
 //! written and read by itself, as a program that sends one at a time does: volatile accesses keep the compiler from
 //! moving a whole batch in a few vector instructions, which no interface of messages could follow.
 
-use std::hint::black_box;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use super::super::process::{Duo, Fallible, SharedBuffer, Side};
-use super::{IndexLine, back_off, nanoseconds_each, prefetch_for_write};
+use super::super::process::{Duo, Fallible, SharedBuffer};
+use super::{IndexLine, back_off, one_way, prefetch_for_write};
 
 /// Messages the ring holds, a power of two.
 const SLOTS: u64 = 32 * 1024;
@@ -52,30 +50,11 @@ pub(crate) fn stream_batched(duo: &Duo, messages: u64, batch: u64) -> Fallible<f
     let messages = messages.next_multiple_of(batch);
     let warm_up = (messages / 8).max(4 * SLOTS).next_multiple_of(SLOTS);
 
-    let consume = |side: &Side<'_>| {
-        indices.touch();
-        memory.touch();
-        side.meet()?;
-        // SAFETY: this is the only consumer; the mappings outlive the run; messages start at 0.
-        black_box(unsafe { ring.consume(0, warm_up) });
-        side.meet()?;
-        let start = Instant::now();
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        black_box(unsafe { ring.consume(warm_up, messages) });
-        Ok(nanoseconds_each(start, messages))
-    };
-    let produce = |side: &Side<'_>| {
-        indices.touch();
-        memory.touch();
-        side.meet()?;
-        // SAFETY: this is the only producer; the mappings outlive the run; messages start at 0.
-        unsafe { ring.produce(0, warm_up) };
-        side.meet()?;
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        unsafe { ring.produce(warm_up, messages) };
-        Ok(())
-    };
-    duo.run(consume, produce)
+    // SAFETY: `one_way` runs one consumer and one producer, which count from 0 on; the mappings outlive the run.
+    let consume = |first, count| unsafe { ring.consume(first, count) };
+    // SAFETY: as above.
+    let produce = |first, count| unsafe { ring.produce(first, count) };
+    one_way(duo, [&indices, &memory], warm_up, messages, consume, produce)
 }
 
 /// The ring as each side sees it.

@@ -10,7 +10,9 @@ pub(crate) mod index_ring;
 pub(crate) mod ping_pong;
 pub(crate) mod stamped_ring;
 
+use super::process::{Duo, Fallible, SharedBuffer, Side};
 use std::cell::UnsafeCell;
+use std::hint::black_box;
 use std::mem::{offset_of, size_of};
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -68,4 +70,35 @@ fn back_off(pauses: u32) {
 /// Nanoseconds from `start` until now, shared out over `count` rounds or messages.
 fn nanoseconds_each(start: Instant, count: u64) -> f64 {
     start.elapsed().as_nanos() as f64 / count.max(1) as f64
+}
+
+/// Nanoseconds a message of a one-way stream: `consume` and `produce` are given the number of the first message and how many,
+/// once for a warm-up of `warm_up` and once for the `messages` that are timed, on the consumer's clock.
+#[inline(always)]
+fn one_way(
+    duo: &Duo,
+    memory: [&SharedBuffer; 2],
+    warm_up: u64,
+    messages: u64,
+    consume: impl Fn(u64, u64) -> u64,
+    produce: impl Fn(u64, u64),
+) -> Fallible<f64> {
+    let parent = |side: &Side<'_>| {
+        memory.iter().for_each(|buffer| buffer.touch());
+        side.meet()?;
+        black_box(consume(0, warm_up));
+        side.meet()?;
+        let start = Instant::now();
+        black_box(consume(warm_up, messages));
+        Ok(nanoseconds_each(start, messages))
+    };
+    let child = |side: &Side<'_>| {
+        memory.iter().for_each(|buffer| buffer.touch());
+        side.meet()?;
+        produce(0, warm_up);
+        side.meet()?;
+        produce(warm_up, messages);
+        Ok(())
+    };
+    duo.run(parent, child)
 }

@@ -3,12 +3,10 @@
 //! A message and the news of it travel in one line, so the only other traffic is the consumer's head,
 //! once every eighth of the ring. Messages have one size, and neither side sleeps.
 
-use std::hint::black_box;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use super::super::process::{Duo, Fallible, SharedBuffer, Side};
-use super::{IndexLine, PAYLOAD_WORDS, StampedLine, back_off, nanoseconds_each, prefetch_for_write};
+use super::super::process::{Duo, Fallible, SharedBuffer};
+use super::{IndexLine, PAYLOAD_WORDS, StampedLine, back_off, one_way, prefetch_for_write};
 
 /// Bytes of the ring that serves as the yardstick.
 pub(crate) const CAPACITY: usize = 256 * 1024;
@@ -41,30 +39,11 @@ pub(crate) fn stream(duo: &Duo, messages: u64, capacity: usize) -> Fallible<f64>
     };
     let warm_up = (messages / 8).max(4 * ring.count);
 
-    let consume = |side: &Side<'_>| {
-        head_memory.touch();
-        memory.touch();
-        side.meet()?;
-        // SAFETY: this is the only consumer; the mappings outlive the run; messages start at 0.
-        black_box(unsafe { ring.consume(0, warm_up) });
-        side.meet()?;
-        let start = Instant::now();
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        black_box(unsafe { ring.consume(warm_up, messages) });
-        Ok(nanoseconds_each(start, messages))
-    };
-    let produce = |side: &Side<'_>| {
-        head_memory.touch();
-        memory.touch();
-        side.meet()?;
-        // SAFETY: this is the only producer; the mappings outlive the run; messages start at 0.
-        unsafe { ring.produce(0, warm_up) };
-        side.meet()?;
-        // SAFETY: as above, and messages go on where the warm-up ended.
-        unsafe { ring.produce(warm_up, messages) };
-        Ok(())
-    };
-    duo.run(consume, produce)
+    // SAFETY: `one_way` runs one consumer and one producer, which count from 0 on; the mappings outlive the run.
+    let consume = |first, count| unsafe { ring.consume(first, count) };
+    // SAFETY: as above.
+    let produce = |first, count| unsafe { ring.produce(first, count) };
+    one_way(duo, [&head_memory, &memory], warm_up, messages, consume, produce)
 }
 
 /// The ring as each side sees it.
