@@ -287,19 +287,18 @@ impl ConnectOptions {
         if welcome.size > self.max_segment {
             return Err(AnswerError::TooLarge { size: welcome.size, limit: self.max_segment });
         }
-        if answer.truncated {
-            let (field, value, max) = ("length, or that of what comes with it", answer.len as u64, MAX_PACKET as u64);
-            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value, min: 0, max }));
+        let malformed =
+            |field, value, min, max| AnswerError::Malformed(Malformed { packet: "welcome", field, value, min, max });
+        if answer.too_long {
+            return Err(malformed("length", answer.len as u64 + 1, 0, MAX_PACKET as u64));
         }
-        let found = answer.fds.len() as u64;
+        let found = answer.fds.len() as u64 + u64::from(answer.too_many);
         let mut fds = answer.fds.into_iter();
-        let (Some(memory), Some(space), None) = (fds.next(), fds.next(), fds.next()) else {
-            let field = "number of file descriptors";
-            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value: found, min: 2, max: 2 }));
+        let (Some(memory), Some(space), 2) = (fds.next(), fds.next(), found) else {
+            return Err(malformed("number of file descriptors", found, 2, 2));
         };
         if !socket::is_unix_seqpacket(&space) {
-            let field = "second file descriptor's kind (1: a Unix packet socket)";
-            return Err(AnswerError::Malformed(Malformed { packet: "welcome", field, value: 0, min: 1, max: 1 }));
+            return Err(malformed("second file descriptor's kind (1: a Unix packet socket)", 0, 1, 1));
         }
         Ok((memory, space))
     }

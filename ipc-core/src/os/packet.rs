@@ -17,8 +17,10 @@ const MAX_FDS: usize = 2;
 pub(crate) struct Packet {
     /// Bytes of it that lie in the buffer.
     pub(crate) len: usize,
-    /// The peer sent more bytes, or more file descriptors, than were asked for.
-    pub(crate) truncated: bool,
+    /// The peer sent more bytes than there was room for.
+    pub(crate) too_long: bool,
+    /// The peer sent more file descriptors than any packet carries; the kernel has closed the rest.
+    pub(crate) too_many: bool,
     pub(crate) fds: Vec<OwnedFd>,
 }
 
@@ -46,6 +48,10 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Packet
             fds.extend(rights);
         }
     }
-    let truncated = message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-    Ok(Packet { len: message.bytes, truncated, fds })
+    Ok(Packet {
+        len: message.bytes,
+        too_long: message.flags.contains(ReturnFlags::TRUNC),
+        too_many: message.flags.contains(ReturnFlags::CTRUNC),
+        fds,
+    })
 }
