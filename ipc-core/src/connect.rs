@@ -264,9 +264,9 @@ impl ConnectOptions {
             .map_err(|malformed| ConnectError::Malformed { name: name(), malformed })?
             .map_err(|refusal| ConnectError::Refused { name: name(), refusal })?;
         let (memory, space) = self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
+        let space = GuardedFd::new(space).map_err(preparing)?;
         let segment = Segment::attach(memory, welcome.size, welcome.geometry, self.segment)
             .map_err(|source| ConnectError::Segment { name: name(), source })?;
-        let space = GuardedFd::new(space).map_err(preparing)?;
         socket::set_blocking(&socket).map_err(preparing)?;
         let link = Link::new(
             Role::Client,

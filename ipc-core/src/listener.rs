@@ -33,6 +33,9 @@ pub enum ListenError {
     /// The socket could not be put there.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The system gave no descriptor to watch clients with.
+    #[error("watching for clients failed: {0}")]
+    Events(#[source] io::Error),
     /// A ring capacity that no ring can have.
     #[error("a ring capacity of {capacity} bytes was given; it must be a power of two from 4 KiB to 1 GiB")]
     Capacity {
@@ -166,8 +169,10 @@ impl ListenOptions {
         }
         let address = SocketAddress::resolve(name)?;
         let socket = BoundSocket::bind(&address, self.mode, self.backlog)?;
+        let events = GuardedFd::open(|| socket::watch(&socket)).map_err(ListenError::Events)?;
         Ok(Listener {
             socket,
+            events,
             label: address.label(),
             options: self,
             pending: VecDeque::new(),
@@ -183,6 +188,8 @@ impl ListenOptions {
 /// name replaces.
 pub struct Listener {
     socket: BoundSocket,
+    /// An epoll of the socket and of every pending client, for the event loops of others. A client leaves it when it is closed.
+    events: GuardedFd,
     label: std::string::String,
     options: ListenOptions,
     /// Connected clients that have not said hello, oldest first.
@@ -295,10 +302,12 @@ impl Listener {
         loop {
             let ready = self.poll(deadline)?;
             // First come, first served; and before a newcomer can push out the oldest.
-            if let Some(pending) = ready.pending.and_then(|at| self.pending.remove(at))
-                && let Some(connection) = self.answer(pending)
-            {
-                return Ok(connection);
+            if let Some(pending) = ready.pending.and_then(|at| self.pending.remove(at)) {
+                if let Some(connection) = self.answer(pending) {
+                    return Ok(connection);
+                }
+                // What was made for a client that left was made in vain, and it may have been much.
+                overtime += if deadline.is_over() { MAX_PENDING } else { 0 };
             }
             if ready.listener {
                 self.take_in()?;
@@ -335,6 +344,8 @@ impl Listener {
     fn take_in(&mut self) -> Result<(), AcceptError> {
         match GuardedFd::open(|| socket::accept(&self.socket)) {
             Ok(socket) => {
+                socket::watch_too(&self.events, &socket)
+                    .map_err(|source| AcceptError::Os { action: "watching a client", source })?;
                 if self.pending.len() >= MAX_PENDING {
                     self.pending.pop_front();
                     self.refused += 1;
@@ -399,13 +410,13 @@ impl Listener {
         }
         hello.check_layout()?;
         let geometry = self.geometry(&hello);
-        let lease = self.lease(geometry.segment_size())?;
+        let lease = self.lease(self.options.segment.size_of(geometry))?;
         let segment = Segment::create(&self.label, geometry, self.options.segment).map_err(|error| match error {
             SegmentError::NoMemory { source, .. } | SegmentError::Os { source, .. } => resources(source),
             _ => Refusal::Malformed,
         })?;
         let (ours, theirs) = socket::pair().map_err(resources)?;
-        let ours = GuardedFd::new(ours).map_err(resources)?;
+        let (ours, theirs) = (GuardedFd::new(ours).map_err(resources)?, GuardedFd::new(theirs).map_err(resources)?);
         let membarrier = self.options.membarrier && hello.membarrier && membarrier::register();
         let welcome = Welcome { membarrier, size: segment.size(), geometry };
         let fds = [segment.as_fd(), theirs.as_fd()];
@@ -452,10 +463,9 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
 }
 
-/// Readable when a client connects. Call [`Listener::try_accept`] then, and again until no handshake is open: a client that has
-/// connected and not spoken does not show here.
+/// Readable when a client connects or one that has connected speaks: call [`Listener::try_accept`] then.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.events.as_fd()
     }
 }

@@ -37,12 +37,19 @@ pub struct Message<'r, T: Trust = Untrusted> {
 }
 
 /// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped.
-#[derive(Clone, Copy)]
 pub struct View<'b, T: Trust = Untrusted> {
     payload: Payload,
     batch: PhantomData<&'b ()>,
     trust: PhantomData<fn() -> T>,
 }
+
+impl<T: Trust> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Trust> Copy for View<'_, T> {}
 
 /// What a message and a view of one have in common.
 macro_rules! payload_methods {

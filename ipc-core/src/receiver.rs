@@ -90,6 +90,7 @@ impl<T: Trust> Receiver<T> {
     pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
         // There is a message; the batch takes it again.
         let (place, _) = self.wait_in_place()?;
+        self.consumer.go_to(place);
         Ok(RecvBatch::new(self, place, limit.max(1)))
     }
 

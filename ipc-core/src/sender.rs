@@ -187,6 +187,7 @@ impl<T: Trust> Sender<T> {
             self.producer.mark_gone();
             return Ok(false);
         }
+        self.give_held_credit();
         self.producer.raise();
         let ready = self.producer.has_room();
         if ready {
@@ -246,6 +247,14 @@ impl<T: Trust> Sender<T> {
         if self.producer.take_stalled() && self.is_peer_gone() { Err(self.disconnected()) } else { Ok(()) }
     }
 
+    /// Before this side waits for room: the peer may wait for room too, and the space that our receiver has consumed and holds back
+    /// would be what it waits for.
+    fn give_held_credit(&self) {
+        if self.link.incoming().give_held_credit(self.link.barrier) {
+            self.link.space.ring();
+        }
+    }
+
     /// Waits for the room that was refused, as long as `patience` allows, and claims again.
     #[cold]
     fn claim_late<R>(
@@ -268,6 +277,7 @@ impl<T: Trust> Sender<T> {
                 Patience::Until(timeout) => *made.get_or_insert_with(|| Deadline::after(timeout)),
                 Patience::Endless => *made.get_or_insert_with(Deadline::never),
             };
+            self.give_held_credit();
             match self.waiter.wait(&mut self.producer, &self.link.space, || deadline)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(SendError::TimedOut { waited: deadline.waited(), needed, free }),

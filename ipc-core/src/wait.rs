@@ -56,7 +56,7 @@ pub(crate) trait Half {
 const FREE_POLLS: u32 = 64;
 /// Polls between two looks at the clock.
 const POLLS_A_LOOK: u32 = 32;
-/// Time between two looks whether the peer still lives, while polling without end.
+/// Time between two looks whether the peer still lives, while polling for long.
 const LIVENESS: Duration = Duration::from_millis(2);
 /// The budget never falls below this, so that a change for the better is noticed.
 const LEAST_BUDGET: Duration = Duration::from_micros(1);
@@ -136,11 +136,10 @@ impl Waiter {
                 spin_hint();
             }
             let now = Instant::now();
-            if !busy {
-                if now - start >= self.budget {
-                    return None;
-                }
-            } else if half.is_peer_closed() || now - asked >= LIVENESS {
+            if !busy && now - start >= self.budget {
+                return None;
+            }
+            if half.is_peer_closed() || now - asked >= LIVENESS {
                 asked = now;
                 if half.is_peer_closed() || bell.is_peer_gone() {
                     return Some(if half.is_ready() { Waited::Ready } else { Waited::PeerGone });
@@ -178,7 +177,8 @@ impl Waiter {
     /// Sleeping was right if the wait was long; if it was about as short as waking takes, polling would have been better.
     fn learn(&mut self, waited: Duration) {
         if let WaitStrategy::Adaptive(most) = self.strategy {
-            self.budget = if waited <= most * 2 { most } else { (self.budget / 2).max(LEAST_BUDGET.min(most)) };
+            self.budget =
+                if waited <= most.saturating_mul(2) { most } else { (self.budget / 2).max(LEAST_BUDGET.min(most)) };
         }
     }
 }

@@ -106,3 +106,46 @@ fn a_batch_that_is_dropped_is_never_seen() {
     assert_eq!(server.recv_batch(10).unwrap().for_each(|message| seen.push(message.to_vec())).unwrap(), 2);
     assert_eq!(seen, [b"first".to_vec(), b"second".to_vec()]);
 }
+
+/// Each side fills the other's ring while it waits for room: what its own receiver has consumed and holds back must not be what the
+/// other waits for.
+#[test]
+fn two_sides_that_send_while_they_wait_do_not_wait_for_each_other() {
+    const COUNT: u64 = 60_000;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let path = std::env::temp_dir().join(format!("ipc-connection-{}-duplex", std::process::id()));
+    let mut listener = Listener::bind(&path).unwrap();
+    let client = std::thread::spawn(move || {
+        let mut client = ConnectOptions::new().capacities(1 << 20, 64 << 10).connect(path).unwrap();
+        let mut answers = 0;
+        for number in 0..COUNT {
+            client.send_timeout(&[number as u8; 64], PATIENCE).unwrap();
+            while let Some(message) = client.try_recv().unwrap() {
+                drop(message);
+                answers += 1;
+            }
+            if number.is_multiple_of(1000) {
+                std::thread::yield_now();
+            }
+        }
+        while answers < COUNT {
+            drop(client.recv_timeout(PATIENCE).unwrap());
+            answers += 1;
+        }
+    });
+    let mut server = listener.accept().unwrap();
+    for _ in 0..COUNT {
+        let message = server.recv_timeout(PATIENCE).unwrap().to_vec();
+        server.send_timeout(&message, PATIENCE).unwrap();
+    }
+    client.join().unwrap();
+}
+
+#[test]
+fn an_aborted_batch_leaves_a_sender_that_can_be_armed() {
+    let (_server, mut client) = pair("aborted");
+    let mut batch = client.batch();
+    while batch.try_push(&[1; 100]).is_ok() {}
+    drop(batch);
+    assert!(!client.sender().arm().unwrap(), "an empty ring has room");
+}

@@ -45,6 +45,9 @@ impl Deadline {
     }
 }
 
+/// How often a ring is tried that the kernel has no memory for.
+const RING_ATTEMPTS: u32 = 1000;
+
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slept {
@@ -68,11 +71,15 @@ impl Bell {
 
     /// Wakes the peer. False if the peer has gone.
     pub(crate) fn ring(&self) -> bool {
-        match send(&self.socket, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            // A full socket holds rings that the peer has not heard yet: one of them will wake it.
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => true,
-            Err(_) => false,
+        for _ in 0..RING_ATTEMPTS {
+            match send(&self.socket, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                // A full socket holds rings that the peer has not heard yet: one of them will wake it.
+                Ok(_) | Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => std::thread::yield_now(),
+                Err(_) => return false,
+            }
         }
+        true
     }
 
     /// Sleeps until the peer rings or goes, or the deadline passes.

@@ -8,12 +8,12 @@ use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, Segmen
 use crate::os::fork::GuardedFd;
 use crate::ring::RingMemory;
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
     memfd_create,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::io;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};
@@ -32,6 +32,14 @@ pub struct SegmentOptions {
 impl Default for SegmentOptions {
     fn default() -> Self {
         Self { reserve: true, prefault: true, huge_pages: false }
+    }
+}
+
+impl SegmentOptions {
+    /// The most that a segment of this geometry takes, in bytes.
+    pub(crate) fn size_of(&self, geometry: Geometry) -> u64 {
+        let size = geometry.segment_size();
+        if self.huge_pages { size.next_multiple_of(HUGE_PAGE) } else { size }
     }
 }
 
@@ -94,11 +102,12 @@ impl Segment {
         check_capacities(geometry)?;
         let (fd, size) = allocate(label, geometry.segment_size(), options)?;
         fcntl_add_seals(&fd, SEALS).map_err(os("sealing the segment"))?;
+        let fd = guard(fd)?;
         let map = map(&fd, size, options)?;
         let header = SegmentHeader { size, ..geometry.header() };
         // SAFETY: the mapping is larger than the header and nobody else knows it yet.
         unsafe { std::ptr::copy_nonoverlapping(header.as_bytes().as_ptr(), map.as_mut_ptr(), size_of_val(&header)) };
-        Self::new(map, fd, geometry)
+        Ok(Self::new(map, fd, geometry))
     }
 
     /// Maps a segment that a peer made, of the geometry and size that it announced.
@@ -123,17 +132,16 @@ impl Segment {
             return Err(SegmentError::Field { field: "size", value: found as u64, expected: size });
         }
         check_page_kind(&fd, options)?;
+        let fd = guard(fd)?;
         let map = map(&fd, size, options)?;
         check_header(&map, SegmentHeader { size, ..geometry.header() })?;
-        Self::new(map, fd, geometry)
+        Ok(Self::new(map, fd, geometry))
     }
 
-    fn new(map: MmapRaw, fd: OwnedFd, geometry: Geometry) -> Result<Self, SegmentError> {
-        let mut fd = GuardedFd::new(fd)
-            .map_err(|source| SegmentError::Os { action: "guarding the segment against forks", source })?;
+    fn new(map: MmapRaw, mut fd: GuardedFd, geometry: Geometry) -> Self {
         // SAFETY: the mapping is dropped after the guard, and children do not inherit it (see `map`).
         unsafe { fd.cover(map.as_mut_ptr().cast(), map.len()) };
-        Ok(Self { fd, map, geometry })
+        Self { fd, map, geometry }
     }
 
     /// The ring that carries messages to the server.
@@ -207,16 +215,21 @@ fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, 
     let no_memory = |errno: Errno| SegmentError::NoMemory { size, source: errno.into() };
     ftruncate(&fd, size).map_err(no_memory)?;
     if options.reserve {
-        fallocate(&fd, FallocateFlags::empty(), 0, size).map_err(no_memory)?;
+        // Older kernels give up when a signal comes.
+        retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), 0, size)).map_err(no_memory)?;
     }
     Ok((fd, size))
 }
 
-fn map(fd: &OwnedFd, size: u64, options: SegmentOptions) -> Result<MmapRaw, SegmentError> {
+fn guard(fd: OwnedFd) -> Result<GuardedFd, SegmentError> {
+    GuardedFd::new(fd).map_err(|source| SegmentError::Os { action: "guarding the segment against forks", source })
+}
+
+fn map(fd: &GuardedFd, size: u64, options: SegmentOptions) -> Result<MmapRaw, SegmentError> {
     let no_memory = |source| SegmentError::NoMemory { size, source };
     let mut mapping = MmapOptions::new();
     mapping.len(usize::try_from(size).map_err(|_| no_memory(io::ErrorKind::OutOfMemory.into()))?);
-    let map = mapping.map_raw(fd).map_err(no_memory)?;
+    let map = mapping.map_raw(fd.as_raw_fd()).map_err(no_memory)?;
     // SAFETY: the range is the mapping just made; the advice changes no contents.
     unsafe {
         let (base, len) = (map.as_mut_ptr().cast(), map.len());

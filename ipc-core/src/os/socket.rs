@@ -1,6 +1,6 @@
 //! Small questions to sockets.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -20,6 +20,18 @@ pub(crate) fn wait_readable<'a>(
         Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// A descriptor that is readable while one of the sockets it watches is: this one, and those added later.
+pub(crate) fn watch(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    watch_too(&events, socket)?;
+    Ok(events)
+}
+
+/// Watches one more socket, until it is closed.
+pub(crate) fn watch_too(events: impl AsFd, socket: impl AsFd) -> io::Result<()> {
+    Ok(epoll::add(events, socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
 }
 
 /// Takes the next client of a listening socket, without waiting.

@@ -3,6 +3,8 @@
 use super::cursor::Cursor;
 use super::{Consumer, Producer};
 use crate::doorbell::Barrier;
+#[cfg(feature = "std")]
+use crate::doorbell::{Call, Waker};
 use crate::layout::{CONTROL_SIZE, Control, Header, MAX_CAPACITY, MIN_CAPACITY, is_capacity};
 use crate::sync::{Ordering, RingBytes};
 use core::marker::PhantomData;
@@ -121,6 +123,24 @@ impl<'a> RingMemory<'a> {
     #[must_use]
     pub unsafe fn consumer(&self, barrier: Barrier) -> Consumer<'a> {
         Consumer::new(*self, barrier)
+    }
+
+    /// Gives the producer the space that the consumer has consumed and held back, on behalf of a side that is about to wait for something
+    /// else. True: a sleeping producer must be woken.
+    ///
+    /// The consumer may be at work on another thread: its own gifts and this one only ever raise the credit, since a head that is seen here
+    /// was stored after every credit that came before it.
+    #[cfg(feature = "std")]
+    #[must_use = "a producer that sleeps stays asleep unless it is woken"]
+    pub(crate) fn give_held_credit(&self, barrier: Barrier) -> bool {
+        let control = self.control();
+        // [P2] the consumer finished reading before it stored this head ([P3]); pairs with [A2] in reserve.rs.
+        let head = control.consumer.head.load(Ordering::Acquire);
+        if control.consumer_signals.credit.fetch_max(head, Ordering::Release) >= head {
+            return false;
+        }
+        // A waker of its own has answered no ticket, so this may ring once more than needed, and never less.
+        Waker::default().call(&control.producer_signals.ticket, barrier) == Call::Ring
     }
 
     /// Capacity in bytes.

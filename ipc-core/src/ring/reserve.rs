@@ -181,8 +181,10 @@ impl<'a> Producer<'a> {
     #[inline(always)]
     #[must_use]
     pub fn has_room(&self) -> bool {
-        // A hint: what counts is the acquiring load in `look`.
-        self.memory.control().consumer_signals.credit.load(Ordering::Relaxed) >= self.awaited
+        // A hint: what counts is the acquiring load in `look`. A batch that was aborted since may have awaited more than there
+        // will ever be: an empty ring has room.
+        let enough = self.awaited.min(self.cursor.position());
+        self.memory.control().consumer_signals.credit.load(Ordering::Relaxed) >= enough
     }
 
     /// Raises the ticket of a producer that is about to sleep until there is room. Look again before sleeping.
