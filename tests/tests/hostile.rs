@@ -7,6 +7,7 @@ use ipc_core::{
 };
 use ipc_tests::raw::{self, Hello, PAD, RawConnection, SEALS, Welcome, control, header};
 use ipc_tests::{HangGuard, Random, Scratch, peer};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::SealFlags;
 use std::sync::Arc;
@@ -524,6 +525,26 @@ fn a_newcomer_costs_the_oldest_silent_client_its_place_and_nobody_else() {
     raw::send(&slow, &Hello::default().encode(), &[]).expect("nobody hung up on it");
     let second = listener.accept_timeout(SOON).expect("the slow one");
     drop((raw::welcomed(quick), raw::welcomed(slow), first, second, silent));
+}
+
+#[test]
+fn a_client_that_speaks_late_shows_on_the_listeners_descriptor() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut listener = ListenOptions::new().handshake_timeout(SOON).bind(scratch.socket()).unwrap();
+    let readable = |listener: &Listener, wait: Duration| {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::try_from(wait).unwrap())).unwrap() == 1
+    };
+    assert!(!readable(&listener, Duration::ZERO));
+    let client = raw::dial(&scratch.socket()).unwrap();
+    assert!(readable(&listener, SOON));
+    assert!(listener.try_accept().unwrap().is_none(), "it has not spoken");
+    assert!(!readable(&listener, Duration::from_millis(50)));
+    raw::send(&client, &Hello::default().encode(), &[]).unwrap();
+    assert!(readable(&listener, SOON));
+    assert!(listener.try_accept().unwrap().is_some());
+    assert!(!readable(&listener, Duration::ZERO));
 }
 
 #[test]
