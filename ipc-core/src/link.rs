@@ -104,6 +104,11 @@ impl Link {
         self.usable.load(Ordering::Relaxed) == self.owner.current()
     }
 
+    /// Why the connection is not usable: what the peer did, or, if nothing, that this process is a forked child.
+    pub(crate) fn why_unusable(&self) -> Option<Violation> {
+        self.violation().filter(|_| self.is_original())
+    }
+
     pub(crate) fn is_original(&self) -> bool {
         self.owner.is_original()
     }

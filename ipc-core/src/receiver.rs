@@ -171,10 +171,7 @@ impl<T: Trust> Receiver<T> {
 
     #[cold]
     fn unusable(&self) -> RecvError {
-        match self.link.violation() {
-            Some(violation) if self.link.is_original() => violation.into(),
-            _ => RecvError::Forked,
-        }
+        self.link.why_unusable().map_or(RecvError::Forked, RecvError::Violation)
     }
 
     /// Takes the next message from the ring; the caller releases it.

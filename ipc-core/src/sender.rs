@@ -221,10 +221,7 @@ impl<T: Trust> Sender<T> {
 
     #[cold]
     fn unusable(&self) -> SendError {
-        match self.link.violation() {
-            Some(violation) if self.link.is_original() => violation.into(),
-            _ => SendError::Forked,
-        }
+        self.link.why_unusable().map_or(SendError::Forked, SendError::Violation)
     }
 
     /// Finds room for a message of `len` bytes.

@@ -15,6 +15,22 @@ pub use peer::{HangGuard, Peer};
 pub use stream::{Random, Stream};
 pub use system::Scratch;
 
+use ipc_core::{ConnectOptions, Connection, ListenOptions};
+use std::time::Duration;
+
+/// The two ends, server and client, of a connection of this process with itself over rings of 4 KiB.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn small_pair(scratch: &Scratch) -> (Connection, Connection) {
+    let mut listener = ListenOptions::new().capacity(4096).bind(scratch.socket()).expect("a listener");
+    let path = scratch.socket();
+    let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path).expect("a connection"));
+    let server = listener.accept_timeout(Duration::from_secs(20)).expect("a client");
+    (server, connecting.join().expect("the client's thread"))
+}
+
 /// Starts a [`Peer`] in a role: `peer!("echo", path = scratch.socket(), count = 10)`.
 #[macro_export]
 macro_rules! peer {

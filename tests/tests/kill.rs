@@ -3,9 +3,9 @@
 //!
 //! `IPC_KILL_ROUNDS` sets the number of rounds for each of the four ways to die; see `ci/kill.sh`.
 
-use ipc_core::{ConnectOptions, Connection, ListenOptions, Listener, RecvError};
+use ipc_core::{ConnectOptions, Connection, Listener, RecvError};
 use ipc_tests::shared::Counters;
-use ipc_tests::{HangGuard, Random, Scratch, Stream, peer, raw};
+use ipc_tests::{HangGuard, Random, Scratch, Stream, peer, raw, small_pair};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::time::Duration;
 
@@ -156,11 +156,7 @@ fn one_half_that_leaves_ends_one_direction_only() {
 fn what_was_sent_after_padding_can_be_taken_back() {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let mut listener = ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
-    let path = scratch.socket();
-    let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path).unwrap());
-    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-    let mut client = connecting.join().unwrap();
+    let (mut server, mut client) = small_pair(&scratch);
     for _ in 0..4 {
         server.send(&[0; 900]).unwrap();
         drop(client.recv().unwrap());

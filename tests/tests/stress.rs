@@ -1,11 +1,11 @@
 //! Messages between two processes: every byte of every message, in order, whatever the capacity, the way of waiting, the
 //! kind of barrier and the calls that were used.
 
+use ipc_core::ListenOptions;
 use ipc_core::doorbell::Barrier;
 use ipc_core::ring::RingMemory;
-use ipc_core::{ConnectOptions, ListenOptions};
 use ipc_tests::roles::{StrategyName, both_ways};
-use ipc_tests::{HangGuard, Scratch, peer, system};
+use ipc_tests::{HangGuard, Scratch, peer, small_pair, system};
 use std::time::Duration;
 
 /// How one run is set up.
@@ -137,11 +137,7 @@ fn a_ring_that_has_seen_four_thousand_million_laps_shows_nothing_that_was_not_se
 fn a_batch_that_waited_over_the_end_of_a_lap_is_received_whole() {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let mut listener = ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
-    let path = scratch.socket();
-    let connecting = std::thread::spawn(move || ConnectOptions::new().connect(path).unwrap());
-    let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-    let mut client = connecting.join().unwrap();
+    let (mut server, mut client) = small_pair(&scratch);
     for _ in 0..4 {
         server.send(&[0; 900]).unwrap();
         drop(client.recv().unwrap());

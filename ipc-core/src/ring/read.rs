@@ -139,8 +139,7 @@ impl<'a> Consumer<'a> {
     /// Steps to the next record without consuming it.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Result<Option<Payload>, Violation> {
-        let bytes = self.walk.bytes();
-        Ok(self.walk.step()?.map(|extent| Payload { bytes, extent }))
+        Payload::next(&mut self.walk)
     }
 
     /// Where the next record is, for [`Consumer::go_to`].
@@ -190,8 +189,7 @@ impl Place {
     /// The record here, and a step to the next.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Payload>, Violation> {
-        let bytes = self.0.bytes();
-        Ok(self.0.step()?.map(|extent| Payload { bytes, extent }))
+        Payload::next(&mut self.0)
     }
 }
 
@@ -216,9 +214,11 @@ pub struct OutOfBounds {
 }
 
 impl Payload {
+    /// That of the next record on a walk, if one is published.
     #[inline(always)]
-    pub(super) fn new(bytes: RingBytes, extent: Extent) -> Self {
-        Self { bytes, extent }
+    pub(super) fn next(walk: &mut Walk) -> Result<Option<Self>, Violation> {
+        let bytes = walk.bytes();
+        Ok(walk.step()?.map(|extent| Self { bytes, extent }))
     }
 
     #[inline(always)]
@@ -316,14 +316,9 @@ impl ReadBatch<'_, '_> {
     /// As [`Consumer::try_read`].
     #[inline(always)]
     pub fn try_next(&mut self) -> Result<Option<(*const u8, usize)>, Violation> {
-        Ok(self.next_payload()?.map(|payload| (payload.as_ptr(), payload.len())))
-    }
-
-    #[inline(always)]
-    fn next_payload(&mut self) -> Result<Option<Payload>, Violation> {
         let payload = self.consumer.take()?;
         self.taken += u64::from(payload.is_some());
-        Ok(payload)
+        Ok(payload.map(|payload| (payload.as_ptr(), payload.len())))
     }
 
     /// Records taken so far.

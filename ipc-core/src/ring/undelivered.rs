@@ -53,8 +53,8 @@ impl<'p> Undelivered<'p> {
         if self.walk.position() >= self.end {
             return Ok(None);
         }
-        match self.walk.step()? {
-            Some(extent) => Ok(Some(Payload::new(self.walk.bytes(), extent))),
+        match Payload::next(&mut self.walk)? {
+            Some(payload) => Ok(Some(payload)),
             None if self.walk.position() >= self.end => Ok(None),
             None => Err(Violation {
                 field: "undelivered record",
