@@ -2,21 +2,22 @@
 
 use crate::connection::Connection;
 use crate::handshake::{Hello, MAX_PACKET, Malformed, Refusal, Welcome};
-use crate::layout::is_capacity;
-use crate::link::{Link, Role};
+use crate::layout::{Geometry, MIN_CAPACITY, is_capacity};
+use crate::link::{Link, Parts, Role};
 use crate::os::address::{AddressError, SocketAddress};
 use crate::os::admission::Peer;
 use crate::os::admission::{PeerPolicy, own_user};
-use crate::os::bell::{Bell, Deadline};
-use crate::os::fork::{self, GuardedFd};
+use crate::os::bell::Deadline;
+use crate::os::fork::GuardedFd;
 use crate::os::packet::{self, Packet};
 use crate::os::rendezvous::{DialError, connect_stream};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
 use crate::os::{membarrier, socket};
+use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
 use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::string::String;
 use std::time::Duration;
 
@@ -133,6 +134,9 @@ pub struct ConnectOptions {
     segment: SegmentOptions,
     strategy: WaitStrategy,
     membarrier: bool,
+    mode: Mode,
+    credit: Credit,
+    payload: Option<PayloadType>,
 }
 
 impl Default for ConnectOptions {
@@ -147,6 +151,9 @@ impl Default for ConnectOptions {
             segment: SegmentOptions::default(),
             strategy: WaitStrategy::default(),
             membarrier: true,
+            mode: Mode::default(),
+            credit: Credit::default(),
+            payload: None,
         }
     }
 }
@@ -248,9 +255,10 @@ impl ConnectOptions {
             });
         }
         let membarrier = self.membarrier && membarrier::register();
-        let hello = Hello::new(membarrier, self.to_server_capacity, self.to_client_capacity);
+        let terms = Terms::new(self.mode, self.credit, self.payload, false);
+        let hello = Hello::new(membarrier, self.to_server_capacity, self.to_client_capacity, terms);
         // A server that has hung up already may have left its reasons in the socket.
-        let _ = packet::send(&socket, &hello.encode(), &[]);
+        let _ = packet::send(&socket, &[IoSlice::new(&hello.encode())], &[]);
 
         let mut buffer = [0; MAX_PACKET];
         let answer = await_packet(&socket, &mut buffer, deadline).map_err(|error| match error.kind() {
@@ -263,27 +271,44 @@ impl ConnectOptions {
         let welcome = Welcome::decode(&buffer[..answer.len])
             .map_err(|malformed| ConnectError::Malformed { name: name(), malformed })?
             .map_err(|refusal| ConnectError::Refused { name: name(), refusal })?;
-        let (memory, space) = self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
-        let space = GuardedFd::new(space).map_err(preparing)?;
-        let segment = Segment::attach(memory, welcome.size, welcome.geometry, self.segment)
-            .map_err(|source| ConnectError::Segment { name: name(), source })?;
+        let [memory, space, files] = self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
+        let guard = |fd: Option<OwnedFd>| match fd {
+            Some(fd) => GuardedFd::new(fd).map_err(preparing),
+            None => Err(preparing(io::ErrorKind::InvalidData.into())),
+        };
+        let (space, files) = (guard(space)?, guard(files)?);
+        let mode = welcome.terms.mode();
+        let segment = match memory {
+            None => None,
+            Some(memory) => Some(
+                Segment::attach(memory, welcome.size, shared_geometry(mode, welcome.geometry), self.segment)
+                    .map_err(|source| ConnectError::Segment { name: name(), source })?,
+            ),
+        };
         socket::set_blocking(&socket).map_err(preparing)?;
-        let link = Link::new(
-            Role::Client,
+        let link = Link::new(Parts {
+            role: Role::Client,
             segment,
-            Bell::new(socket),
-            Bell::new(space),
+            messages: socket,
+            space,
+            files,
             peer,
-            fork::token(),
-            membarrier && welcome.membarrier,
-            None,
-        );
+            membarrier: membarrier && welcome.membarrier,
+            mode,
+            geometry: welcome.geometry,
+            own_credit: self.credit,
+            peer_credit: welcome.terms.credit(),
+            label: address.label(),
+            lease: None,
+        })
+        .map_err(preparing)?;
         // SAFETY: the link is new; the server keeps the other halves.
         Ok(unsafe { Connection::new(link, self.strategy) })
     }
 
-    /// Takes the two descriptors out of a welcome; anything else beside it is refused.
-    fn check_answer(&self, welcome: &Welcome, answer: Packet) -> Result<(OwnedFd, OwnedFd), AnswerError> {
+    /// Takes the descriptors out of a welcome: memory if it is shared, then the sockets for space and for files. Anything else
+    /// beside it is refused, and so is a mode that shares more than was wished for.
+    fn check_answer(&self, welcome: &Welcome, answer: Packet) -> Result<[Option<OwnedFd>; 3], AnswerError> {
         if welcome.size > self.max_segment {
             return Err(AnswerError::TooLarge { size: welcome.size, limit: self.max_segment });
         }
@@ -292,15 +317,33 @@ impl ConnectOptions {
         if answer.too_long {
             return Err(malformed("length", answer.len as u64 + 1, 0, MAX_PACKET as u64));
         }
-        let found = answer.fds.len() as u64 + u64::from(answer.too_many);
-        let mut fds = answer.fds.into_iter();
-        let (Some(memory), Some(space), 2) = (fds.next(), fds.next(), found) else {
-            return Err(malformed("number of file descriptors", found, 2, 2));
-        };
-        if !socket::is_unix_seqpacket(&space) {
-            return Err(malformed("second file descriptor's kind (1: a Unix packet socket)", 0, 1, 1));
+        let mode = welcome.terms.mode();
+        if mode > self.mode {
+            return Err(malformed("mode", welcome.terms.mode.into(), 1, self.mode.code().into()));
         }
-        Ok((memory, space))
+        let expected = if mode.has_arena() { 3 } else { 2 };
+        let found = answer.fds.len() as u64 + u64::from(answer.too_many);
+        if found != expected {
+            return Err(malformed("number of file descriptors", found, expected, expected));
+        }
+        let mut fds = answer.fds.into_iter();
+        let memory = if mode.has_arena() { fds.next() } else { None };
+        let (space, files) = (fds.next(), fds.next());
+        for socket in [&space, &files] {
+            if !socket.as_ref().is_some_and(socket::is_unix_seqpacket) {
+                return Err(malformed("file descriptors' kind (1: a Unix packet socket)", 0, 1, 1));
+            }
+        }
+        Ok([memory, space, files])
+    }
+}
+
+/// The rings that lie in shared memory: the smallest ones, which nobody uses, if the queues are in the socket.
+pub(crate) fn shared_geometry(mode: Mode, geometry: Geometry) -> Geometry {
+    if mode.queues_in_socket() {
+        Geometry { to_server_capacity: MIN_CAPACITY, to_client_capacity: MIN_CAPACITY }
+    } else {
+        geometry
     }
 }
 

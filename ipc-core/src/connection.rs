@@ -33,8 +33,10 @@ impl Connection {
             (extend_producer(producer), extend_consumer(consumer))
         };
         Self {
-            sender: Sender::new(producer, strategy, link.clone()),
-            receiver: Receiver::new(consumer, strategy, link),
+            // SAFETY: as above.
+            sender: unsafe { Sender::new(producer, strategy, link.clone()) },
+            // SAFETY: as above.
+            receiver: unsafe { Receiver::new(consumer, strategy, link) },
         }
     }
 

@@ -1,14 +1,47 @@
 //! The errors of sending and receiving. Each names what was asked for, what there is and what is allowed.
 
 use crate::ring::{OutOfBounds, Violation};
+use crate::router::Lane;
+use crate::terms::Mode;
 use std::io;
 use std::time::Duration;
+
+/// What a message needs on its way, and its receiver gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Bytes of the ring, headers and padding included.
+    Ring,
+    /// Bytes of the arena.
+    Arena,
+    /// Blocks of the arena, however small.
+    Blocks,
+    /// Messages that are sent and not consumed: the receiver's credit.
+    Messages,
+    /// Messages in files of their own that are sent and not consumed.
+    Files,
+    /// Packets in the socket. The kernel tells neither how many fit nor how many are there.
+    Packets,
+}
+
+impl core::fmt::Display for Resource {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "bytes of the ring",
+            Self::Arena => "bytes of the arena",
+            Self::Blocks => "blocks of the arena",
+            Self::Messages => "messages of credit",
+            Self::Files => "messages in files",
+            Self::Packets => "packets in the socket",
+        })
+    }
+}
 
 /// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The message can never fit this connection's ring.
+    /// The message is larger than the peer accepts, or, for a call that does not wait, than can be on its way at once.
     #[error("a message of {len} bytes was given; this connection takes 0 to {max} bytes")]
     TooLarge {
         /// Bytes in the message.
@@ -17,22 +50,52 @@ pub enum SendError {
         max: u64,
     },
     /// There is no room now, and the call was one that does not wait.
-    #[error("the peer has not made room yet: {needed} bytes are needed, {free} are free")]
+    #[error("the peer has not made room yet: {needed} {resource} are needed, {free} are free")]
     WouldBlock {
-        /// Bytes needed, header and padding included.
+        /// What there is too little of.
+        resource: Resource,
+        /// How much is needed.
         needed: u64,
-        /// Bytes free.
+        /// How much is free.
         free: u64,
     },
     /// There was no room before the deadline.
-    #[error("the peer has made no room for {waited:?}: {needed} bytes are needed, {free} are free")]
+    #[error("the peer has made no room for {waited:?}: {needed} {resource} are needed, {free} are free")]
     TimedOut {
         /// How long the call waited.
         waited: Duration,
-        /// Bytes needed, header and padding included.
+        /// What there is too little of.
+        resource: Resource,
+        /// How much is needed.
         needed: u64,
-        /// Bytes free.
+        /// How much is free.
         free: u64,
+    },
+    /// The system has no memory for the message. Nothing of it was sent.
+    #[error("no memory for a message of {len} bytes: {source}")]
+    Memory {
+        /// Bytes in the message.
+        len: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More files were given than can be beside one message.
+    #[error("{given} files were given; beside a message there can be {max}")]
+    TooManyFiles {
+        /// Files given.
+        given: usize,
+        /// The most there can be.
+        max: usize,
+    },
+    /// The lane that was asked for is not one of this connection's, or does not take such a message.
+    #[error("the {lane} lane does not take a message of {len} bytes on a connection of mode {mode}")]
+    Lane {
+        /// The lane.
+        lane: Lane,
+        /// Bytes in the message.
+        len: u64,
+        /// The connection's mode.
+        mode: Mode,
     },
     /// The peer has closed its receiver, or died. What it has not consumed can be taken back
     /// ([`crate::Sender::undelivered`]).

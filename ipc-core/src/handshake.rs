@@ -6,17 +6,18 @@
 //! ```text
 //! client                                server
 //!   | -- Hello: versions, hash, wishes --> |  checks credentials, versions, hash, limits; makes the segment
-//!   | <-- Welcome: geometry + 2 fds ------ |  memfd, socket of the space doorbell
+//!   | <-- Welcome: geometry + fds -------- |  sockets for space and files, memfd if memory is shared, timers if doorbells are delayed
 //!   |     or Welcome: a refusal            |
 //! ```
 
 use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, is_capacity};
+use crate::terms::{Credit, Mode, PayloadType, Terms};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"ipc-hell");
 const WELCOME_MAGIC: u64 = u64::from_le_bytes(*b"ipc-welc");
 /// Room for the packets of later versions, which may be longer.
-pub(crate) const MAX_PACKET: usize = 256;
+pub(crate) const MAX_PACKET: usize = 512;
 
 const FLAG_MEMBARRIER: u32 = 1;
 
@@ -83,6 +84,25 @@ pub enum Refusal {
     /// The hello was malformed.
     #[error("the server could not read the hello")]
     Malformed,
+    /// Both sides have typed messages, of different sizes or alignments.
+    #[error(
+        "the server's messages have {server_size} bytes, aligned to {server_align}; the client's have {client_size}, aligned to {client_align}",
+        server_size = .server >> 16, server_align = .server & 0xffff, client_size = .client >> 16, client_align = .client & 0xffff
+    )]
+    PayloadLayout {
+        /// The server's size in bytes, times 65536, plus its alignment.
+        server: u64,
+        /// The client's.
+        client: u64,
+    },
+    /// Both sides have typed messages, of different types.
+    #[error("the server's messages have another type than the client's (hash of the name {server:#x}, the client's is {client:#x})")]
+    PayloadName {
+        /// Hash of the server's name.
+        server: u64,
+        /// Hash of the client's name.
+        client: u64,
+    },
     /// The server could not make the segment or the sockets.
     #[error("the server could not provide the connection (system error {errno})")]
     Resources {
@@ -92,7 +112,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const LAST_CODE: u64 = 7;
+    const LAST_CODE: u64 = 9;
 
     /// Code and two numbers, as they travel. Codes are append-only; 0 is acceptance.
     fn encode(self) -> (u32, u64, u64) {
@@ -104,6 +124,8 @@ impl Refusal {
             Self::Credentials { uid, server_uid } => (5, uid, server_uid),
             Self::Malformed => (6, 0, 0),
             Self::Resources { errno } => (7, errno, 0),
+            Self::PayloadLayout { server, client } => (8, server, client),
+            Self::PayloadName { server, client } => (9, server, client),
         }
     }
 
@@ -116,6 +138,8 @@ impl Refusal {
             5 => Self::Credentials { uid: first, server_uid: second },
             6 => Self::Malformed,
             7 => Self::Resources { errno: first },
+            8 => Self::PayloadLayout { server: first, client: second },
+            9 => Self::PayloadName { server: first, client: second },
             _ => return None,
         })
     }
@@ -131,6 +155,7 @@ pub(crate) struct Hello {
     /// The capacities that the client would like, if it cares.
     pub(crate) to_server_capacity: Option<u64>,
     pub(crate) to_client_capacity: Option<u64>,
+    pub(crate) terms: Terms,
 }
 
 #[repr(C)]
@@ -143,11 +168,17 @@ struct HelloPacket {
     hash: u64,
     to_server_capacity: u64,
     to_client_capacity: u64,
+    terms: Terms,
 }
 
 impl Hello {
     /// The hello of this build.
-    pub(crate) fn new(membarrier: bool, to_server_capacity: Option<u64>, to_client_capacity: Option<u64>) -> Self {
+    pub(crate) fn new(
+        membarrier: bool,
+        to_server_capacity: Option<u64>,
+        to_client_capacity: Option<u64>,
+        terms: Terms,
+    ) -> Self {
         Self {
             version_min: LAYOUT_VERSION,
             version_max: LAYOUT_VERSION,
@@ -155,6 +186,7 @@ impl Hello {
             membarrier,
             to_server_capacity,
             to_client_capacity,
+            terms,
         }
     }
 
@@ -167,6 +199,7 @@ impl Hello {
             hash: self.hash,
             to_server_capacity: self.to_server_capacity.unwrap_or(0),
             to_client_capacity: self.to_client_capacity.unwrap_or(0),
+            terms: self.terms,
         };
         zerocopy::transmute!(packet)
     }
@@ -177,6 +210,7 @@ impl Hello {
         check("hello", "magic", packet.magic, HELLO_MAGIC, HELLO_MAGIC)?;
         let version_max = u64::from(packet.version_max);
         check("hello", "oldest version", packet.version_min.into(), 0, version_max)?;
+        check_terms("hello", &packet.terms)?;
         Ok(Self {
             version_min: packet.version_min,
             version_max: packet.version_max,
@@ -184,6 +218,7 @@ impl Hello {
             membarrier: packet.flags & FLAG_MEMBARRIER != 0,
             to_server_capacity: wish(packet.to_server_capacity)?,
             to_client_capacity: wish(packet.to_client_capacity)?,
+            terms: packet.terms,
         })
     }
 
@@ -195,6 +230,19 @@ impl Hello {
         }
         if self.hash != LAYOUT_HASH {
             return Err(Refusal::LayoutHash { server: LAYOUT_HASH, client: self.hash });
+        }
+        Ok(())
+    }
+
+    /// Checks that typed messages have the same type on both sides. A side without a type takes any.
+    pub(crate) fn check_payload(&self, ours: Option<PayloadType>) -> Result<(), Refusal> {
+        let (Some(ours), Some(theirs)) = (ours, self.terms.payload()) else { return Ok(()) };
+        let layout = |payload: PayloadType| payload.size() << 16 | payload.align() & 0xffff;
+        if layout(ours) != layout(theirs) {
+            return Err(Refusal::PayloadLayout { server: layout(ours), client: layout(theirs) });
+        }
+        if ours != theirs {
+            return Err(Refusal::PayloadName { server: ours.name_hash(), client: theirs.name_hash() });
         }
         Ok(())
     }
@@ -215,8 +263,10 @@ fn wish(capacity: u64) -> Result<Option<u64>, Malformed> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
     pub(crate) membarrier: bool,
+    /// Bytes in the segment; 0 if no memory is shared.
     pub(crate) size: u64,
     pub(crate) geometry: Geometry,
+    pub(crate) terms: Terms,
 }
 
 #[repr(C)]
@@ -231,18 +281,19 @@ struct WelcomePacket {
     reserved_too: u32,
     /// Size and capacities, or the numbers of a refusal.
     numbers: [u64; 3],
+    terms: Terms,
 }
 
 impl Welcome {
     pub(crate) fn encode(answer: &Result<Self, Refusal>) -> [u8; size_of::<WelcomePacket>()] {
-        let (membarrier, code, numbers) = match answer {
+        let (membarrier, code, numbers, terms) = match answer {
             Ok(welcome) => {
                 let Geometry { to_server_capacity, to_client_capacity } = welcome.geometry;
-                (welcome.membarrier, 0, [welcome.size, to_server_capacity, to_client_capacity])
+                (welcome.membarrier, 0, [welcome.size, to_server_capacity, to_client_capacity], welcome.terms)
             }
             Err(refusal) => {
                 let (code, first, second) = refusal.encode();
-                (false, code, [first, second, 0])
+                (false, code, [first, second, 0], Terms::new(Mode::Kernel, Credit::default(), None, false))
             }
         };
         let packet = WelcomePacket {
@@ -254,6 +305,7 @@ impl Welcome {
             code,
             reserved_too: 0,
             numbers,
+            terms,
         };
         zerocopy::transmute!(packet)
     }
@@ -274,6 +326,7 @@ impl Welcome {
         }
         check("welcome", "version", packet.version.into(), LAYOUT_VERSION.into(), LAYOUT_VERSION.into())?;
         check("welcome", "layout hash", packet.hash, LAYOUT_HASH, LAYOUT_HASH)?;
+        check_terms("welcome", &packet.terms)?;
         let geometry = Geometry { to_server_capacity: second, to_client_capacity: third };
         for capacity in [second, third] {
             if !is_capacity(capacity) {
@@ -281,7 +334,7 @@ impl Welcome {
                 return Err(malformed("welcome", "capacity (a power of two)", capacity, MIN_CAPACITY, MAX_CAPACITY));
             }
         }
-        Ok(Ok(Self { membarrier: packet.flags & FLAG_MEMBARRIER != 0, size: first, geometry }))
+        Ok(Ok(Self { membarrier: packet.flags & FLAG_MEMBARRIER != 0, size: first, geometry, terms: packet.terms }))
     }
 }
 
@@ -292,6 +345,10 @@ fn read<T: FromBytes>(packet: &'static str, bytes: &[u8]) -> Result<T, Malformed
 
 fn check(packet: &'static str, field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Malformed> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(malformed(packet, field, value, min, max)) }
+}
+
+fn check_terms(packet: &'static str, terms: &Terms) -> Result<(), Malformed> {
+    terms.check().map_err(|(field, value, min, max)| malformed(packet, field, value, min, max))
 }
 
 fn malformed(packet: &'static str, field: &'static str, value: u64, min: u64, max: u64) -> Malformed {

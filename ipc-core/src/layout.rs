@@ -26,13 +26,21 @@
 //!   | header  | payload   | header  | payload   |
 //!   |         | to 8 B    |         | to 8 B    |
 //!   +---------+-----------+---------+-----------+ - - -
-//!   header: bits 63..32 stamp   bit 31 zero   bit 30 PAD   bits 29..0 payload length in bytes
+//!   header: bits 63..32 stamp   bit 31 zero   bits 30..28 mark   bits 27..0 payload length in bytes
 //! ```
 //!
 //! A position is a count of bytes since the ring began; it never wraps. The stamp is the low half of the
-//! lap (position / capacity) plus one, so that memory which is zeroed when the ring begins holds no valid header. `PAD` says that nothing but the end of
-//! the area follows: go on at the start of the next lap. A *publication* is one or more records whose first header is stored
+//! lap (position / capacity) plus one, so that memory which is zeroed when the ring begins holds no valid header. Three marks, at most one in a
+//! header: `PAD` (bit 30) says that nothing but the end of the area follows: go on at the start of the next lap. `DESCRIBED` (bit 29) says
+//! that the payload begins with a [`descriptor`] of where the message lies. `MORE` (bit 28) says that the message goes on in the next record. A *publication* is one or more records whose first header is stored
 //! last; the word behind it never looks like the header that is due there, so what follows is seen only when it is published.
+
+pub(crate) mod descriptor;
+pub(crate) mod exchange;
+mod segment;
+
+pub(crate) use segment::exchange_offset;
+pub use segment::{Geometry, SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader, ring_size};
 
 use crate::sync::{AtomicU32, AtomicU64, layout_assert};
 use crossbeam_utils::CachePadded;
@@ -68,6 +76,9 @@ pub(crate) struct Header(u64);
 impl Header {
     const STAMP_SHIFT: u32 = 32;
     const PAD: u64 = 1 << 30;
+    const DESCRIBED: u64 = 1 << 29;
+    const MORE: u64 = 1 << 28;
+    const LENGTH: u64 = Self::MORE - 1;
 
     /// The stamp of a lap, where it stands in a header.
     #[inline(always)]
@@ -87,10 +98,10 @@ impl Header {
         Self(stamp ^ 1 << Self::STAMP_SHIFT)
     }
 
-    /// `length` is at most a quarter of [`MAX_CAPACITY`], so it stays clear of the flag.
+    /// `length` is less than a quarter of [`MAX_CAPACITY`], so it stays clear of the marks.
     #[inline(always)]
-    pub(crate) const fn record(stamp: u64, length: u64) -> Self {
-        Self(stamp | length)
+    pub(crate) const fn record(stamp: u64, length: u64, mark: Mark) -> Self {
+        Self(stamp | length | mark as u64)
     }
 
     #[inline(always)]
@@ -114,11 +125,21 @@ impl Header {
         (self.0 ^ stamp) >> Self::STAMP_SHIFT == 0
     }
 
-    /// The payload length of a record. A padding record shows as a length beyond every ring's, so that one comparison
+    /// The payload length of a plain record. One with a mark shows as a length beyond every ring's, so that one comparison
     /// on the hot path catches both it and a length that is out of range.
     #[inline(always)]
     pub(crate) const fn length(self) -> u64 {
         self.0 & ((1 << Self::STAMP_SHIFT) - 1)
+    }
+
+    /// The mark and the payload length of a record that is not plain; `None` if it has no mark that a record can have.
+    pub(crate) const fn marked_length(self) -> Option<(Mark, u64)> {
+        let mark = match self.length() & !Self::LENGTH {
+            Self::DESCRIBED => Mark::Described,
+            Self::MORE => Mark::More,
+            _ => return None,
+        };
+        Some((mark, self.0 & Self::LENGTH))
     }
 
     /// Says whether this is padding, with nothing else in it.
@@ -126,6 +147,18 @@ impl Header {
     pub(crate) const fn is_pad(self) -> bool {
         self.length() == Self::PAD
     }
+}
+
+/// What a record is beyond its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Mark {
+    /// A message, whole.
+    Plain = 0,
+    /// The payload begins with a [`descriptor::Descriptor`].
+    Described = Header::DESCRIBED as u32,
+    /// A message that goes on in the next record.
+    More = Header::MORE as u32,
 }
 
 /// Written by the producer rarely; read by the consumer when it gives credit back.
@@ -185,7 +218,7 @@ pub(crate) const TICKET_GONE: u64 = 2;
 pub(crate) const TICKET_NEXT: u64 = 4;
 
 /// Version of everything in this file. A change of meaning or of an offset raises it.
-pub const LAYOUT_VERSION: u16 = 1;
+pub const LAYOUT_VERSION: u16 = 2;
 
 /// A hash of the layout as compiled (FNV-1a over sizes, offsets and bit numbers): two builds that agree on the
 /// version but not on the bytes refuse each other.
@@ -205,6 +238,14 @@ pub const LAYOUT_HASH: u64 = fnv1a(&[
     TICKET_GONE,
     TICKET_NEXT,
     Header::PAD,
+    Header::DESCRIBED,
+    Header::MORE,
+    descriptor::SIZE,
+    descriptor::Kind::LAST,
+    exchange::BLOCKS,
+    exchange::SIZE,
+    core::mem::offset_of!(exchange::Exchange, returned) as u64,
+    core::mem::offset_of!(exchange::Exchange, progress) as u64,
     SEGMENT_HEADER_SIZE,
     core::mem::offset_of!(SegmentHeader, to_server_capacity) as u64,
     cfg!(target_endian = "big") as u64,
@@ -223,98 +264,6 @@ const fn fnv1a(words: &[u64]) -> u64 {
         word += 1;
     }
     hash
-}
-
-/// First eight bytes of a segment: `ipc\0seg1` read as a little-endian number.
-pub const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ipc\0seg1");
-/// Bytes that the segment header takes: one page, so that ring control blocks start on a page of their own.
-pub const SEGMENT_HEADER_SIZE: u64 = 4096;
-
-/// The first bytes of a segment. Written once by the server before the segment is passed on; a client checks
-/// it once against what the handshake said, an observer (`ipc ls`) reads it to find the rings.
-///
-/// ```text
-/// 0 magic  8 version  10 zero  16 hash  24 size  32 to-server capacity  40 to-client capacity  4096 rings
-/// ```
-#[repr(C)]
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    zerocopy::FromBytes,
-    zerocopy::IntoBytes,
-    zerocopy::Immutable,
-    zerocopy::KnownLayout,
-)]
-pub struct SegmentHeader {
-    /// [`SEGMENT_MAGIC`].
-    pub magic: u64,
-    /// [`LAYOUT_VERSION`] of the creator.
-    pub version: u16,
-    /// Zero.
-    pub reserved: [u16; 3],
-    /// [`LAYOUT_HASH`] of the creator.
-    pub hash: u64,
-    /// Bytes in the whole segment.
-    pub size: u64,
-    /// Capacity in bytes of the ring from client to server.
-    pub to_server_capacity: u64,
-    /// Capacity in bytes of the ring from server to client.
-    pub to_client_capacity: u64,
-}
-
-const _: () = assert!(size_of::<SegmentHeader>() == 48);
-
-/// Where the rings of a connection lie in its segment: the ring to the server first, then the ring to the
-/// client, each on a page boundary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Capacity in bytes of the ring from client to server.
-    pub to_server_capacity: u64,
-    /// Capacity in bytes of the ring from server to client.
-    pub to_client_capacity: u64,
-}
-
-impl Geometry {
-    /// Offset in bytes of the control block of the ring to the server.
-    #[must_use]
-    pub const fn to_server_offset(&self) -> u64 {
-        SEGMENT_HEADER_SIZE
-    }
-
-    /// Offset in bytes of the control block of the ring to the client.
-    #[must_use]
-    pub const fn to_client_offset(&self) -> u64 {
-        self.to_server_offset() + ring_size(self.to_server_capacity)
-    }
-
-    /// Size in bytes of the whole segment.
-    #[must_use]
-    pub const fn segment_size(&self) -> u64 {
-        self.to_client_offset() + ring_size(self.to_client_capacity)
-    }
-
-    /// The header that a segment of this geometry carries.
-    #[must_use]
-    pub const fn header(&self) -> SegmentHeader {
-        SegmentHeader {
-            magic: SEGMENT_MAGIC,
-            version: LAYOUT_VERSION,
-            reserved: [0; 3],
-            hash: LAYOUT_HASH,
-            size: self.segment_size(),
-            to_server_capacity: self.to_server_capacity,
-            to_client_capacity: self.to_client_capacity,
-        }
-    }
-}
-
-/// Bytes that a ring takes in a segment: control block and data, padded to whole pages.
-#[must_use]
-pub const fn ring_size(capacity: u64) -> u64 {
-    round_up(CONTROL_SIZE + capacity, 4096)
 }
 
 /// Says whether a ring can have this capacity: a power of two from [`MIN_CAPACITY`] to [`MAX_CAPACITY`].

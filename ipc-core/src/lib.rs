@@ -107,14 +107,18 @@
 //! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+mod arena;
 pub mod cell;
 pub mod doorbell;
 pub mod layout;
 pub mod offset;
 pub mod ring;
+pub mod router;
 mod sync;
 pub mod version;
 
+#[cfg(feature = "std")]
+mod calibration;
 #[cfg(feature = "std")]
 mod connect;
 #[cfg(feature = "std")]
@@ -141,22 +145,27 @@ mod receiver;
 #[cfg(feature = "std")]
 mod sender;
 #[cfg(feature = "std")]
+mod terms;
+#[cfg(feature = "std")]
 mod wait;
 
 #[cfg(feature = "std")]
 pub use {
     connect::{ConnectError, ConnectOptions, connect},
     connection::Connection,
-    error::{RecvError, SendError, TooShort},
+    error::{RecvError, Resource, SendError, TooShort},
     handshake::{Malformed, Refusal},
     listener::{AcceptError, ListenError, ListenOptions, Listener},
-    message::{Message, RecvBatch, Trust, Trusted, Untrusted, View},
+    message::{Held, Message, RecvBatch, Trust, Trusted, Untrusted, View},
     os::address::AddressError,
     os::admission::{Peer, PeerPolicy},
     os::peer::PeerCredentials,
     os::rendezvous::{BindError, DialError},
     os::segment::{SegmentError, SegmentOptions},
     receiver::Receiver,
-    sender::{Batch, Reservation, Sender},
+    router::Lane,
+    sender::{Batch, DetachedLoan, Loan, Reservation, Sender, Unsent, ValueLoan},
+    terms::{Credit, Mode, PayloadType},
+    arena::lender::ArenaStatus,
     wait::WaitStrategy,
 };

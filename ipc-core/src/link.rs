@@ -2,15 +2,22 @@
 
 use crate::doorbell::Barrier;
 use crate::os::admission::Peer;
+use crate::layout::Geometry;
+use crate::layout::exchange::Exchange;
 use crate::os::bell::Bell;
-use crate::os::fork::ForkToken;
+use crate::os::files::Files;
+use crate::os::fork::{self, ForkToken, GuardedFd};
 use crate::os::membarrier;
 use crate::os::segment::Segment;
-use crate::ring::{RingMemory, Violation};
+use crate::ring::{PrivateRing, RingMemory, Violation};
 use crate::sync::{AtomicU64, Ordering};
+use crate::terms::{Credit, Mode};
+use core::ptr::NonNull;
 use rustix::net::Shutdown;
 use std::any::Any;
 use std::boxed::Box;
+use std::io;
+use std::string::String;
 use std::sync::OnceLock;
 
 /// Which end of a connection this process holds.
@@ -20,15 +27,49 @@ pub(crate) enum Role {
     Client,
 }
 
+/// What a connection is put together from, once both sides have agreed.
+pub(crate) struct Parts {
+    pub(crate) role: Role,
+    /// `None` if no memory is shared.
+    pub(crate) segment: Option<Segment>,
+    pub(crate) messages: GuardedFd,
+    pub(crate) space: GuardedFd,
+    pub(crate) files: GuardedFd,
+    pub(crate) peer: Peer,
+    pub(crate) membarrier: bool,
+    pub(crate) mode: Mode,
+    /// Capacities of the queues, shared or not.
+    pub(crate) geometry: Geometry,
+    /// What our receiver accepts, and what the peer's does.
+    pub(crate) own_credit: Credit,
+    pub(crate) peer_credit: Credit,
+    /// What memory of the connection is called.
+    pub(crate) label: String,
+    pub(crate) lease: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// The queues of a connection that shares none: both ends carry packets between them.
+struct PrivateQueues {
+    outgoing: PrivateRing,
+    incoming: PrivateRing,
+}
+
 /// Lives as long as one of the halves does. The last one closes everything, and the kernel frees it.
 pub(crate) struct Link {
     role: Role,
-    segment: Segment,
-    /// Carries the handshake, then the rings for messages: the receiver sleeps on it.
+    segment: Option<Segment>,
+    private: Option<PrivateQueues>,
+    /// Carries the handshake, then the rings for messages, or the messages themselves: the receiver sleeps on it.
     pub(crate) messages: Bell,
-    /// Carries the rings for space: the sender sleeps on it.
+    /// Carries the rings for space, or credit itself: the sender sleeps on it.
     pub(crate) space: Bell,
+    /// Carries what is beside messages: file descriptors, and bytes that go through the kernel.
+    pub(crate) files: Files,
     pub(crate) peer: Peer,
+    pub(crate) mode: Mode,
+    pub(crate) own_credit: Credit,
+    pub(crate) peer_credit: Credit,
+    pub(crate) label: String,
     owner: ForkToken,
     /// The owner's generation, or all ones once the connection is condemned: one comparison with the current generation asks
     /// for both.
@@ -40,51 +81,65 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    #[expect(clippy::too_many_arguments, reason = "the one place where the parts of a connection come together")]
-    pub(crate) fn new(
-        role: Role,
-        segment: Segment,
-        messages: Bell,
-        space: Bell,
-        peer: Peer,
-        owner: ForkToken,
-        membarrier: bool,
-        lease: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Self {
+    /// # Errors
+    /// There is no memory for private queues.
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let barrier =
-            if membarrier { Barrier::Asymmetric { heavy: membarrier::global_expedited } } else { Barrier::Fence };
-        Self {
-            role,
-            segment,
-            messages,
-            space,
-            peer,
+            if parts.membarrier { Barrier::Asymmetric { heavy: membarrier::global_expedited } } else { Barrier::Fence };
+        let owner = fork::token();
+        let in_socket = parts.mode.queues_in_socket();
+        let bell = |socket| if in_socket { Bell::with_data(socket) } else { Bell::new(socket) };
+        Ok(Self {
+            role: parts.role,
+            segment: parts.segment,
+            private: if in_socket { Some(PrivateQueues::new(parts.role, parts.geometry)?) } else { None },
+            messages: bell(parts.messages),
+            space: bell(parts.space),
+            files: Files::new(parts.files),
+            peer: parts.peer,
+            mode: parts.mode,
+            own_credit: parts.own_credit,
+            peer_credit: parts.peer_credit,
+            label: parts.label,
             usable: AtomicU64::new(owner.generation()),
             owner,
             barrier,
             violation: OnceLock::new(),
-            _lease: lease,
-        }
+            _lease: parts.lease,
+        })
     }
 
     /// The ring that this side writes.
     pub(crate) fn outgoing(&self) -> RingMemory<'_> {
-        match self.role {
-            Role::Server => self.segment.to_client(),
-            Role::Client => self.segment.to_server(),
+        match (&self.private, &self.segment, self.role) {
+            (Some(private), ..) => private.outgoing.memory(),
+            (None, Some(segment), Role::Server) => segment.to_client(),
+            (None, Some(segment), Role::Client) => segment.to_server(),
+            (None, None, _) => unreachable!("a connection has queues of one kind or the other"),
         }
     }
 
     /// The ring that this side reads.
     pub(crate) fn incoming(&self) -> RingMemory<'_> {
-        match self.role {
-            Role::Server => self.segment.to_server(),
-            Role::Client => self.segment.to_client(),
+        match (&self.private, &self.segment, self.role) {
+            (Some(private), ..) => private.incoming.memory(),
+            (None, Some(segment), Role::Server) => segment.to_server(),
+            (None, Some(segment), Role::Client) => segment.to_client(),
+            (None, None, _) => unreachable!("a connection has queues of one kind or the other"),
         }
     }
 
+    /// The exchange areas for blocks that this side sends, and that it receives; `None` if no memory is shared.
+    pub(crate) fn exchanges(&self) -> Option<(NonNull<Exchange>, NonNull<Exchange>)> {
+        let [to_server, to_client] = self.segment.as_ref()?.exchanges();
+        Some(match self.role {
+            Role::Server => (to_client, to_server),
+            Role::Client => (to_server, to_client),
+        })
+    }
+
     pub(crate) fn size(&self) -> u64 {
-        self.segment.size()
+        self.segment.as_ref().map_or(0, Segment::size)
     }
 
     /// Ends the connection because of what the peer did. The first violation is the one that is reported ever after.
@@ -115,5 +170,17 @@ impl Link {
 
     pub(crate) fn violation(&self) -> Option<Violation> {
         self.violation.get().copied()
+    }
+}
+
+impl PrivateQueues {
+    fn new(role: Role, geometry: Geometry) -> io::Result<Self> {
+        let Geometry { to_server_capacity, to_client_capacity } = geometry;
+        let (outgoing, incoming) = match role {
+            Role::Server => (to_client_capacity, to_server_capacity),
+            Role::Client => (to_server_capacity, to_client_capacity),
+        };
+        let ring = |capacity| PrivateRing::new(capacity).ok_or(io::Error::from(io::ErrorKind::OutOfMemory));
+        Ok(Self { outgoing: ring(outgoing)?, incoming: ring(incoming)? })
     }
 }

@@ -1,27 +1,30 @@
 //! Listening for connections: admission, limits, and handshakes that nobody can hold up.
 
+use crate::connect::shared_geometry;
 use crate::connection::Connection;
 use crate::handshake::{Hello, MAX_PACKET, Malformed, Refusal, Welcome};
 use crate::layout::{DEFAULT_CAPACITY, Geometry, is_capacity};
-use crate::link::{Link, Role};
+use crate::link::{Link, Parts, Role};
 use crate::os::address::{AddressError, SocketAddress};
 use crate::os::admission::Peer;
 use crate::os::admission::{PeerPolicy, own_user};
-use crate::os::bell::{Bell, Deadline};
+use crate::os::bell::Deadline;
 use crate::os::fork::{self, GuardedFd};
 use crate::os::rendezvous::{BindError, BoundSocket, DEFAULT_MODE};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
 use crate::os::{membarrier, packet, socket};
 use crate::sync::{AtomicU64, Ordering};
+use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec::Vec;
 
 /// Why no listener was made.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,7 @@ const MAX_PENDING: usize = 64;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ListenOptions {
-    mode: u32,
+    permissions: u32,
     backlog: i32,
     capacity: u64,
     max_capacity: u64,
@@ -91,12 +94,15 @@ pub struct ListenOptions {
     segment: SegmentOptions,
     strategy: WaitStrategy,
     membarrier: bool,
+    mode: Mode,
+    credit: Credit,
+    payload: Option<PayloadType>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         Self {
-            mode: DEFAULT_MODE,
+            permissions: DEFAULT_MODE,
             backlog: 128,
             capacity: DEFAULT_CAPACITY,
             max_capacity: 64 << 20,
@@ -107,6 +113,9 @@ impl Default for ListenOptions {
             segment: SegmentOptions::default(),
             strategy: WaitStrategy::default(),
             membarrier: true,
+            mode: Mode::default(),
+            credit: Credit::default(),
+            payload: None,
         }
     }
 }
@@ -118,8 +127,8 @@ impl ListenOptions {
     }
 
     /// Permission bits of the socket file. Default: 0600.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = mode;
+    pub fn permissions(mut self, bits: u32) -> Self {
+        self.permissions = bits;
         self
     }
 
@@ -168,7 +177,7 @@ impl ListenOptions {
             }
         }
         let address = SocketAddress::resolve(name)?;
-        let socket = BoundSocket::bind(&address, self.mode, self.backlog)?;
+        let socket = BoundSocket::bind(&address, self.permissions, self.backlog)?;
         let events = GuardedFd::open(|| socket::watch(&socket)).map_err(ListenError::Events)?;
         Ok(Listener {
             socket,
@@ -368,35 +377,28 @@ impl Listener {
 
     /// Reads a client's hello and answers it. `None` if there is no connection after that.
     fn answer(&mut self, pending: Pending) -> Option<Connection> {
-        match self.welcome(&pending.socket) {
-            Ok((segment, space, peer, membarrier, lease)) => {
-                let link = Link::new(
-                    Role::Server,
-                    segment,
-                    Bell::new(pending.socket),
-                    Bell::new(space),
-                    peer,
-                    fork::token(),
-                    membarrier,
-                    Some(Box::new(lease)),
-                );
+        let refusal = match self.prepare(&pending.socket) {
+            Ok((offer, theirs)) => match self.welcome(pending.socket, offer, theirs) {
                 // SAFETY: the link is new; the client gets the other halves.
-                Some(unsafe { Connection::new(link, self.options.strategy) })
-            }
+                Ok(link) => return Some(unsafe { Connection::new(link, self.options.strategy) }),
+                // The client was promised a connection, or has gone; hanging up is all that is left to say.
+                Err(_) => None,
+            },
             Err(refusal) => {
-                self.refused += 1;
                 if let Some(refusal) = refusal {
-                    self.last_refusal = Some(refusal);
                     // The client may have gone; it is turned away either way.
-                    let _ = packet::send(&pending.socket, &Welcome::encode(&Err(refusal)), &[]);
+                    let _ = packet::send(&pending.socket, &[IoSlice::new(&Welcome::encode(&Err(refusal)))], &[]);
                 }
-                None
+                refusal
             }
-        }
+        };
+        self.refused += 1;
+        self.last_refusal = refusal.or(self.last_refusal);
+        None
     }
 
-    /// Makes what the client asks for and sends it. An error without a refusal: the client has gone.
-    fn welcome(&self, client: &GuardedFd) -> Result<(Segment, GuardedFd, Peer, bool, Lease), Option<Refusal>> {
+    /// Makes what a client asks for. An error without a refusal: the client has gone.
+    fn prepare(&self, client: &GuardedFd) -> Result<(Offer, Theirs), Option<Refusal>> {
         let mut buffer = [0; MAX_PACKET];
         let packet = packet::receive(client, &mut buffer).map_err(|_| None)?;
         if packet.len == 0 {
@@ -409,19 +411,54 @@ impl Listener {
             return Err(Some(Refusal::Credentials { uid, server_uid }));
         }
         hello.check_layout()?;
+        hello.check_payload(self.options.payload)?;
+        let mode = self.options.mode.min(hello.terms.mode());
         let geometry = self.geometry(&hello);
-        let lease = self.lease(self.options.segment.size_of(geometry))?;
-        let segment = Segment::create(&self.label, geometry, self.options.segment).map_err(|error| match error {
-            SegmentError::NoMemory { source, .. } | SegmentError::Os { source, .. } => resources(source),
-            _ => Refusal::Malformed,
-        })?;
-        let (ours, theirs) = socket::pair().map_err(resources)?;
-        let (ours, theirs) = (GuardedFd::new(ours).map_err(resources)?, GuardedFd::new(theirs).map_err(resources)?);
-        let membarrier = self.options.membarrier && hello.membarrier && membarrier::register();
-        let welcome = Welcome { membarrier, size: segment.size(), geometry };
-        let fds = [segment.as_fd(), theirs.as_fd()];
-        packet::send(client, &Welcome::encode(&Ok(welcome)), &fds).map_err(|_| None)?;
-        Ok((segment, ours, peer, membarrier, lease))
+        let shared = shared_geometry(mode, geometry);
+        let lease = self.lease(if mode.has_arena() { self.options.segment.size_of(shared) } else { 0 })?;
+        let segment = if mode.has_arena() {
+            Some(Segment::create(&self.label, shared, self.options.segment).map_err(|error| match error {
+                SegmentError::NoMemory { source, .. } | SegmentError::Os { source, .. } => resources(source),
+                _ => Refusal::Malformed,
+            })?)
+        } else {
+            None
+        };
+        let pair = || -> Result<_, Refusal> {
+            let (ours, theirs) = socket::pair().map_err(resources)?;
+            Ok((GuardedFd::new(ours).map_err(resources)?, GuardedFd::new(theirs).map_err(resources)?))
+        };
+        let ((space, their_space), (files, their_files)) = (pair()?, pair()?);
+        let membarrier = self.options.membarrier && hello.terms.mode().has_arena() && hello.membarrier && membarrier::register();
+        let peer_credit = hello.terms.credit();
+        let offer = Offer { segment, space, files, peer, membarrier, mode, geometry, peer_credit, lease };
+        Ok((offer, Theirs { space: their_space, files: their_files }))
+    }
+
+    /// Tells a client what was made for it, and puts our end together.
+    fn welcome(&self, client: GuardedFd, offer: Offer, theirs: Theirs) -> io::Result<Link> {
+        let Offer { segment, space, files, peer, membarrier, mode, geometry, peer_credit, lease } = offer;
+        let terms = Terms::new(mode, self.options.credit, self.options.payload, false);
+        let size = segment.as_ref().map_or(0, Segment::size);
+        let welcome = Welcome { membarrier, size, geometry, terms };
+        let fds: Vec<_> =
+            segment.as_ref().map(AsFd::as_fd).into_iter().chain([theirs.space.as_fd(), theirs.files.as_fd()]).collect();
+        packet::send(&client, &[IoSlice::new(&Welcome::encode(&Ok(welcome)))], &fds)?;
+        Link::new(Parts {
+            role: Role::Server,
+            segment,
+            messages: client,
+            space,
+            files,
+            peer,
+            membarrier,
+            mode,
+            geometry,
+            own_credit: self.options.credit,
+            peer_credit,
+            label: self.label.clone(),
+            lease: Some(Box::new(lease)),
+        })
     }
 
     fn geometry(&self, hello: &Hello) -> Geometry {
@@ -446,6 +483,25 @@ impl Listener {
         self.used.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(Lease { used: self.used.clone(), bytes })
     }
+}
+
+/// What was made for a client, before it is told.
+struct Offer {
+    segment: Option<Segment>,
+    space: GuardedFd,
+    files: GuardedFd,
+    peer: Peer,
+    membarrier: bool,
+    mode: Mode,
+    geometry: Geometry,
+    peer_credit: Credit,
+    lease: Lease,
+}
+
+/// The ends of its sockets that go to the client.
+struct Theirs {
+    space: GuardedFd,
+    files: GuardedFd,
 }
 
 struct Ready {

@@ -1,13 +1,25 @@
 //! A received message, in place.
 //!
 //! Promise: the bytes stay where they are until the guard is dropped, and then the space goes back to the
-//! sender. Refusal: unless the peer is trusted, no `&[u8]` is formed over them: a hostile peer can still write there.
+//! sender. Refusal: unless the peer is trusted, or cannot write there any more, no `&[u8]` is formed over them: a hostile peer can
+//! still write there.
 
+use crate::arena::borrower::WayBack;
 use crate::error::TooShort;
+use crate::layout::descriptor;
+use crate::link::Link;
+use crate::os::payload;
+use crate::os::region::Region;
 use crate::receiver::Receiver;
 use crate::ring::{OutOfBounds, Payload, Place};
+use crate::router::Lane;
 use core::marker::PhantomData;
+use core::mem::{ManuallyDrop, MaybeUninit};
+use rustix::fd::OwnedFd;
+use std::boxed::Box;
+use std::sync::Arc;
 use std::vec::Vec;
+use zerocopy::FromBytes;
 
 /// Whether the peer is believed not to write to messages after it has sent them: [`Untrusted`] or [`Trusted`].
 pub trait Trust: sealed::Sealed {}
@@ -29,37 +41,60 @@ mod sealed {
     impl Sealed for super::Trusted {}
 }
 
-/// A message that is being read in place. Dropping it consumes it and gives its space back.
-#[must_use = "a message that is dropped is consumed"]
-pub struct Message<'r, T: Trust = Untrusted> {
-    receiver: &'r mut Receiver<T>,
-    payload: Payload,
+/// The bytes of a message, and what must be given back for them.
+pub(crate) struct Body {
+    start: *const u8,
+    len: usize,
+    pub(crate) hold: Hold,
 }
 
-/// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped.
-pub struct View<'b, T: Trust = Untrusted> {
-    payload: Payload,
-    batch: PhantomData<&'b ()>,
-    trust: PhantomData<fn() -> T>,
+/// What a message holds beside its record in the ring.
+pub(crate) enum Hold {
+    /// Nothing: its bytes are in the record.
+    Record,
+    /// A block of the arena.
+    Block(descriptor::Place),
+    Other(Box<Other>),
 }
 
-impl<T: Trust> Clone for View<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+/// What few messages hold.
+#[derive(Default)]
+pub(crate) struct Other {
+    pub(crate) lane: Option<Lane>,
+    pub(crate) block: Option<descriptor::Place>,
+    /// The mapping of a file of its own.
+    pub(crate) file: Option<payload::Payload>,
+    /// Bytes in memory of this process.
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) files: Vec<OwnedFd>,
+}
+
+impl Body {
+    /// A message whose bytes are in its record.
+    #[inline(always)]
+    pub(crate) fn in_record(payload: &Payload) -> Self {
+        Self { start: payload.as_ptr(), len: payload.len(), hold: Hold::Record }
+    }
+
+    pub(crate) fn new(start: *const u8, len: usize, hold: Hold) -> Self {
+        Self { start, len, hold }
+    }
+
+    /// Where the bytes are.
+    pub(crate) fn parts(&self) -> (*const u8, usize) {
+        (self.start, self.len)
     }
 }
 
-impl<T: Trust> Copy for View<'_, T> {}
-
-/// What a message and a view of one have in common.
+/// What messages, views of them and held ones have in common; the fields `start` and `len` say where the bytes are.
 macro_rules! payload_methods {
-    ($type:ident, $life:lifetime) => {
-        impl<T: Trust> $type<$life, T> {
+    ($type:ident<$($life:lifetime,)? T>) => {
+        impl<T: Trust> $type<$($life,)? T> {
             /// Bytes in the message.
             #[inline]
             #[must_use]
             pub fn len(&self) -> usize {
-                self.payload.len()
+                self.len
             }
 
             /// Says whether the message has no bytes.
@@ -75,13 +110,13 @@ macro_rules! payload_methods {
             /// [`TooShort`] if `target` is shorter than the message.
             #[inline(always)]
             pub fn copy_to(&self, target: &mut [u8]) -> Result<usize, TooShort> {
-                let len = self.payload.len();
-                let Some(target) = target.get_mut(..len) else {
-                    return Err(TooShort { message: len, buffer: target.len() });
-                };
-                // Cannot fail: the target is as long as the message.
-                let _ = self.payload.read_at(0, target);
-                Ok(len)
+                if target.len() < self.len {
+                    return Err(TooShort { message: self.len, buffer: target.len() });
+                }
+                // SAFETY: the bytes are valid while the guard lives; a hostile peer may write meanwhile, and the copy is then
+                // arbitrary, which is all that is promised.
+                unsafe { core::ptr::copy_nonoverlapping(self.start, target.as_mut_ptr(), self.len) };
+                Ok(self.len)
             }
 
             /// Copies `target.len()` bytes from `offset` on.
@@ -90,53 +125,145 @@ macro_rules! payload_methods {
             /// [`OutOfBounds`] if the message ends before.
             #[inline(always)]
             pub fn read_at(&self, offset: usize, target: &mut [u8]) -> Result<(), OutOfBounds> {
-                self.payload.read_at(offset, target)
+                if offset > self.len || target.len() > self.len - offset {
+                    return Err(OutOfBounds { len: target.len(), offset, message: self.len });
+                }
+                // SAFETY: inside the message; otherwise as in `copy_to`.
+                unsafe { core::ptr::copy_nonoverlapping(self.start.add(offset), target.as_mut_ptr(), target.len()) };
+                Ok(())
             }
 
             /// Copies the message.
             #[must_use]
             pub fn to_vec(&self) -> Vec<u8> {
-                self.payload.to_vec()
+                let mut copy = Vec::with_capacity(self.len);
+                // SAFETY: the vector has room; otherwise as in `copy_to`.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(self.start, copy.as_mut_ptr(), self.len);
+                    copy.set_len(self.len);
+                }
+                copy
             }
 
-            /// First byte of the message: aligned to 8 bytes, valid for `len` bytes while the guard lives. A hostile peer
-            /// may write there meanwhile, so reading through it must bear any value at any time.
+            /// Copies a value out of the first bytes of the message.
+            ///
+            /// # Errors
+            /// [`OutOfBounds`] if the message is shorter than the value.
+            pub fn value<P: FromBytes>(&self) -> Result<P, OutOfBounds> {
+                let mut value = MaybeUninit::<P>::uninit();
+                // SAFETY: `size_of::<P>()` bytes that the slice does not outlive; `read_at` only writes to them.
+                let bytes = unsafe { core::slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<P>()) };
+                self.read_at(0, bytes)?;
+                // SAFETY: all bytes are written, and any bytes are a `P`.
+                Ok(unsafe { value.assume_init() })
+            }
+
+            /// First byte of the message, aligned to 8 bytes (to 128 if it lies in the arena or a file), valid for `len` bytes while
+            /// the guard lives. A hostile peer may write there meanwhile, so reading through it must bear any value at any time.
             #[inline]
             #[must_use]
             pub fn as_ptr(&self) -> *const u8 {
-                self.payload.as_ptr()
+                self.start
             }
         }
 
-        impl core::ops::Deref for $type<$life, Trusted> {
+        impl core::ops::Deref for $type<$($life,)? Trusted> {
             type Target = [u8];
 
             #[inline]
             fn deref(&self) -> &[u8] {
-                // SAFETY: the extent lies inside the ring's data (checked by the walk), it is ours until the guard is
+                // SAFETY: the bytes were checked to lie inside the memory of the connection, they are ours until the guard is
                 // dropped, and whoever called `trust_peer` promised that the peer writes nowhere else.
-                unsafe { core::slice::from_raw_parts(self.payload.as_ptr(), self.payload.len()) }
+                unsafe { core::slice::from_raw_parts(self.start, self.len) }
             }
         }
     };
 }
 
-payload_methods!(Message, '_);
-payload_methods!(View, '_);
+/// A message that is being read in place. Dropping it consumes it and gives its space back.
+#[must_use = "a message that is dropped is consumed"]
+pub struct Message<'r, T: Trust = Untrusted> {
+    receiver: &'r mut Receiver<T>,
+    start: *const u8,
+    len: usize,
+    hold: ManuallyDrop<Hold>,
+}
+
+payload_methods!(Message<'_, T>);
 
 impl<'r, T: Trust> Message<'r, T> {
     #[inline(always)]
-    pub(crate) fn new(receiver: &'r mut Receiver<T>, payload: Payload) -> Self {
-        Self { receiver, payload }
+    pub(crate) fn new(receiver: &'r mut Receiver<T>, body: Body) -> Self {
+        let Body { start, len, hold } = body;
+        Self { receiver, start, len, hold: ManuallyDrop::new(hold) }
+    }
+
+    /// The lane that the message came on.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.receiver.lane_of(&self.hold)
+    }
+
+    /// The bytes, if nobody can write them any more: of messages in sealed files, and of those that came through the kernel.
+    #[must_use]
+    pub fn as_sealed(&self) -> Option<&[u8]> {
+        let Hold::Other(other) = &*self.hold else { return None };
+        let sealed = other.file.is_some() || other.bytes.is_some();
+        // SAFETY: memory of this process, or a file with a seal against writing; valid while the guard lives.
+        sealed.then(|| unsafe { core::slice::from_raw_parts(self.start, self.len) })
+    }
+
+    /// The files that came beside the message; none are left in it. Those that are not taken are closed with the message.
+    #[must_use]
+    pub fn take_files(&mut self) -> Vec<OwnedFd> {
+        match &mut *self.hold {
+            Hold::Other(other) => core::mem::take(&mut other.files),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Keeps the message while others are received: its place in the ring is free again, its block of the arena stays held and counts
+    /// against our credit until the held message is dropped. A message in the ring itself is copied.
+    #[must_use]
+    pub fn hold(self) -> Held<T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once; the message is not dropped.
+        let hold = unsafe { ManuallyDrop::take(&mut this.hold) };
+        let copied = matches!(hold, Hold::Record).then(|| this.to_vec());
+        let Message { start, len, .. } = *this;
+        this.receiver.hold(Body { start, len, hold }, copied)
     }
 }
 
 impl<T: Trust> Drop for Message<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.receiver.release(1);
+        // SAFETY: taken once: `hold` does not drop the message.
+        let hold = unsafe { ManuallyDrop::take(&mut self.hold) };
+        match hold {
+            Hold::Record => self.receiver.release(1),
+            hold => self.receiver.release_hold(hold),
+        }
     }
 }
+
+/// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped.
+pub struct View<'b, T: Trust = Untrusted> {
+    start: *const u8,
+    len: usize,
+    batch: PhantomData<&'b ()>,
+    trust: PhantomData<fn() -> T>,
+}
+
+payload_methods!(View<'_, T>);
+
+impl<T: Trust> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Trust> Copy for View<'_, T> {}
 
 /// Messages that are received one after the other; their space is given back once, when the batch is dropped.
 #[must_use = "a batch that is dropped is consumed"]
@@ -146,28 +273,62 @@ pub struct RecvBatch<'r, T: Trust = Untrusted> {
     place: Place,
     taken: u64,
     limit: u64,
+    /// What messages of the batch hold beside their records.
+    holds: Vec<Hold>,
 }
 
 impl<'r, T: Trust> RecvBatch<'r, T> {
     pub(crate) fn new(receiver: &'r mut Receiver<T>, place: Place, limit: u64) -> Self {
-        Self { receiver, place, taken: 0, limit }
+        Self { receiver, place, taken: 0, limit, holds: Vec::new() }
     }
 
     /// The next message, or `None` when nothing more is published or the batch has as many as were asked for.
     ///
     /// # Errors
-    /// [`crate::RecvError::Violation`] if the peer wrote what it must not.
+    /// [`crate::RecvError::Violation`] if the peer wrote what it must not; [`crate::RecvError::Os`] if the system has no room for the
+    /// files of the next message, which stays where it is.
     #[inline(always)]
     pub fn try_next(&mut self) -> Result<Option<View<'_, T>>, crate::RecvError> {
         if self.taken >= self.limit {
             return Ok(None);
         }
         let payload = match self.place.next() {
-            Ok(payload) => payload,
+            Ok(Some(payload)) => payload,
+            Ok(None) => return Ok(None),
             Err(violation) => return Err(self.receiver.condemn(violation)),
         };
-        self.taken += u64::from(payload.is_some());
-        Ok(payload.map(|payload| View { payload, batch: PhantomData, trust: PhantomData }))
+        if !payload.is_plain() {
+            return self.open(payload);
+        }
+        self.taken += 1;
+        Ok(Some(View { start: payload.as_ptr(), len: payload.len(), batch: PhantomData, trust: PhantomData }))
+    }
+
+    #[cold]
+    fn open(&mut self, payload: Payload) -> Result<Option<View<'_, T>>, crate::RecvError> {
+        if self.taken > 0 && !payload.is_described() {
+            // A message in pieces is taken out of the ring piece by piece, and what the batch has must stay.
+            return Ok(None);
+        }
+        // The receiver goes on where the batch is, and the batch where that comes to.
+        self.receiver.go_to(self.place);
+        let opened = self.receiver.open_or_next(payload);
+        self.place = self.receiver.place();
+        let Some(Body { start, len, hold }) = opened? else { return Ok(None) };
+        if !matches!(hold, Hold::Record) {
+            self.holds.push(hold);
+        }
+        self.taken += 1;
+        Ok(Some(View { start, len, batch: PhantomData, trust: PhantomData }))
+    }
+
+    /// The files that came beside the message that was asked for last; none are left in it.
+    #[must_use]
+    pub fn take_files(&mut self) -> Vec<OwnedFd> {
+        match self.holds.last_mut() {
+            Some(Hold::Other(other)) => core::mem::take(&mut other.files),
+            _ => Vec::new(),
+        }
     }
 
     /// Hands each message to `use_message` and returns how many there were.
@@ -187,5 +348,84 @@ impl<T: Trust> Drop for RecvBatch<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.receiver.release_to(self.place, self.taken);
+        if !self.holds.is_empty() {
+            self.receiver.give_back(core::mem::take(&mut self.holds));
+        }
+    }
+}
+
+/// A message that was kept: [`Message::hold`]. It can go to another thread, outlives its receiver, and is given back when it is
+/// dropped, in any order.
+pub struct Held<T: Trust = Untrusted> {
+    start: *const u8,
+    len: usize,
+    keep: Keep,
+    files: Vec<OwnedFd>,
+    lane: Lane,
+    trust: PhantomData<fn() -> T>,
+}
+
+payload_methods!(Held<T>);
+
+/// What keeps the bytes of a held message where they are.
+pub(crate) enum Keep {
+    Bytes(#[expect(dead_code, reason = "owns what `start` points to")] Vec<u8>),
+    File(#[expect(dead_code, reason = "owns what `start` points to")] payload::Payload),
+    Block(Borrowed),
+}
+
+/// A block that is held.
+pub(crate) struct Borrowed {
+    pub(crate) block: u16,
+    pub(crate) way_back: Arc<WayBack>,
+    /// Keeps the bytes mapped.
+    pub(crate) _region: Arc<Region>,
+    /// Keeps the way back mapped.
+    pub(crate) link: Arc<Link>,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // In a forked child, somebody else may hold the lock of the way back for ever.
+        if self.link.is_original() && self.way_back.give(self.block) {
+            self.link.space.ring();
+        }
+    }
+}
+
+// SAFETY: the bytes belong to the held message until it is dropped; giving back goes through a lock.
+unsafe impl<T: Trust> Send for Held<T> {}
+// SAFETY: shared access reads only.
+unsafe impl<T: Trust> Sync for Held<T> {}
+
+impl<T: Trust> Held<T> {
+    pub(crate) fn new(start: *const u8, len: usize, keep: Keep, files: Vec<OwnedFd>, lane: Lane) -> Self {
+        Self { start, len, keep, files, lane, trust: PhantomData }
+    }
+
+    /// The lane that the message came on.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// The bytes, if nobody can write them any more: of all held messages but those in the arena.
+    #[must_use]
+    pub fn as_sealed(&self) -> Option<&[u8]> {
+        let sealed = !matches!(self.keep, Keep::Block(_));
+        // SAFETY: memory of this process, or a file with a seal against writing; it is kept.
+        sealed.then(|| unsafe { core::slice::from_raw_parts(self.start, self.len) })
+    }
+
+    /// The files that came beside the message; none are left in it.
+    #[must_use]
+    pub fn take_files(&mut self) -> Vec<OwnedFd> {
+        core::mem::take(&mut self.files)
+    }
+}
+
+impl<T: Trust> core::fmt::Debug for Held<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Held").field("len", &self.len).field("lane", &self.lane).finish_non_exhaustive()
     }
 }

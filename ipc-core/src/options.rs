@@ -1,6 +1,6 @@
 //! What the options of both sides of a connection have in common.
 
-/// The methods for a structure with the fields `policy`, `segment`, `strategy` and `membarrier`.
+/// The methods for a structure with the fields `policy`, `segment`, `strategy`, `membarrier`, `mode`, `credit` and `payload`.
 macro_rules! common_options {
     () => {
         /// Which users' processes are accepted as peers. Default: our own.
@@ -18,6 +18,25 @@ macro_rules! common_options {
         /// How blocking calls of connections wait.
         pub fn wait_strategy(mut self, strategy: crate::WaitStrategy) -> Self {
             self.strategy = strategy;
+            self
+        }
+
+        /// Which lanes connections have. The peer may want fewer; it gets them. Default: all.
+        pub fn mode(mut self, mode: crate::Mode) -> Self {
+            self.mode = mode;
+            self
+        }
+
+        /// How many messages and bytes the peer may have on the way to our receiver, or held by it.
+        pub fn credit(mut self, credit: crate::Credit) -> Self {
+            self.credit = credit;
+            self
+        }
+
+        /// Says that every message is a `P`, or a sequence of them. A peer that says so of another type, by name, size or alignment, is
+        /// refused; one that says nothing is not.
+        pub fn payload<P: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(mut self) -> Self {
+            self.payload = Some(crate::PayloadType::of::<P>());
             self
         }
 

@@ -42,7 +42,7 @@ pub(crate) enum Waited {
 /// Half of a ring, as seen by a wait.
 pub(crate) trait Half {
     /// Says whether there is something to do.
-    fn is_ready(&self) -> bool;
+    fn is_ready(&mut self) -> bool;
     fn is_peer_closed(&self) -> bool;
     /// Called once a wait, when the first look found nothing.
     fn on_empty(&mut self);
@@ -116,7 +116,7 @@ impl Waiter {
     }
 
     /// Polls as long as the strategy allows; `None` when it is time to sleep.
-    fn poll(&self, half: &impl Half, bell: &Bell, start: Instant, deadline: Deadline) -> Option<Waited> {
+    fn poll(&self, half: &mut impl Half, bell: &Bell, start: Instant, deadline: Deadline) -> Option<Waited> {
         let busy = self.strategy == WaitStrategy::Busy;
         if processor::is_single() || (self.budget.is_zero() && !busy) {
             return None;

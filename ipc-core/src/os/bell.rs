@@ -62,11 +62,18 @@ pub(crate) enum Slept {
 /// A socket that carries rings both ways: ours to the peer and the peer's to us.
 pub(crate) struct Bell {
     socket: GuardedFd,
+    /// The socket carries data that somebody else reads: it wakes, but nothing is taken off it here.
+    has_data: bool,
 }
 
 impl Bell {
     pub(crate) fn new(socket: GuardedFd) -> Self {
-        Self { socket }
+        Self { socket, has_data: false }
+    }
+
+    /// One whose socket carries more than rings.
+    pub(crate) fn with_data(socket: GuardedFd) -> Self {
+        Self { socket, has_data: true }
     }
 
     /// Wakes the peer. False if the peer has gone.
@@ -84,6 +91,9 @@ impl Bell {
 
     /// Sleeps until the peer rings or goes, or the deadline passes.
     pub(crate) fn sleep(&self, deadline: Deadline) -> io::Result<Slept> {
+        if self.has_data {
+            return self.poll(deadline.left());
+        }
         let Some(left) = deadline.left() else {
             // Without a deadline one call does both: sleep, and take the ring off the socket.
             return match recv(&self.socket, &mut [0; 8], RecvFlags::empty()) {
@@ -97,6 +107,9 @@ impl Bell {
     /// Takes rings off the socket that were meant for an earlier sleep; a bounded number, as a hostile peer can send any number.
     /// True: the peer has gone.
     pub(crate) fn drain(&self) -> bool {
+        if self.has_data {
+            return false;
+        }
         for _ in 0..16 {
             match recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT) {
                 Ok((_, 1..)) => {}

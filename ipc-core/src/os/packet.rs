@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::vec::Vec;
 
 /// The most file descriptors that a packet of ours carries. What a peer attaches beyond is closed by the kernel.
-const MAX_FDS: usize = 2;
+const MAX_FDS: usize = crate::layout::descriptor::MAX_FILES;
 
 /// A packet as it came from the socket.
 pub(crate) struct Packet {
@@ -25,23 +25,32 @@ pub(crate) struct Packet {
 }
 
 /// Sends one packet without waiting for room in the socket.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::from(Errno::INVAL));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(Errno::MSGSIZE)) }
+    let sent = sendmsg(socket, parts, &mut ancillary, flags)?;
+    if sent == parts.iter().map(|part| part.len()).sum::<usize>() { Ok(()) } else { Err(io::Error::from(Errno::MSGSIZE)) }
 }
 
 /// Takes one packet if there is one. A length of 0 means that the peer has gone.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Packet> {
+    receive_with(socket, &mut [IoSliceMut::new(buffer)], RecvFlags::empty())
+}
+
+/// The same into several buffers, and with flags.
+pub(crate) fn receive_with(
+    socket: impl AsFd,
+    buffers: &mut [IoSliceMut<'_>],
+    flags: RecvFlags,
+) -> io::Result<Packet> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+    let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = recvmsg(socket, buffers, &mut ancillary, flags)?;
     let mut fds = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -4,7 +4,8 @@
 //! header have been checked. It vanishes with its last holder; there is no name to remove. Refusal: the
 //! contents beyond the header are not looked at here.
 
-use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, is_capacity};
+use crate::layout::exchange::Exchange;
+use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, exchange_offset, is_capacity};
 use crate::os::fork::GuardedFd;
 use crate::ring::RingMemory;
 use memmap2::{MmapOptions, MmapRaw};
@@ -14,6 +15,7 @@ use rustix::fs::{
     memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
+use core::ops::RangeInclusive;
 use std::io;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};
@@ -81,11 +83,11 @@ pub enum SegmentError {
     },
 }
 
-fn os(action: &'static str) -> impl FnOnce(Errno) -> SegmentError {
+pub(super) fn os(action: &'static str) -> impl FnOnce(Errno) -> SegmentError {
     move |errno| SegmentError::Os { action, source: errno.into() }
 }
 
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+pub(super) const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 const HUGE_PAGE: u64 = 2 << 20;
 
 /// A mapped segment and the descriptor it was mapped from, which lets tools find it.
@@ -118,20 +120,11 @@ impl Segment {
         options: SegmentOptions,
     ) -> Result<Self, SegmentError> {
         check_capacities(geometry)?;
-        let seals = fcntl_get_seals(&fd).map_err(os("reading the segment's seals"))?;
-        if !seals.contains(SEALS) {
-            let (value, expected) = (u64::from(seals.bits()), u64::from(SEALS.bits()));
-            return Err(SegmentError::Field { field: "seals", value, expected });
-        }
         let least = geometry.segment_size();
         if size < least || size > least.next_multiple_of(HUGE_PAGE) {
             return Err(SegmentError::Field { field: "announced size", value: size, expected: least });
         }
-        let found = fstat(&fd).map_err(os("reading the segment's size"))?.st_size;
-        if found as u64 != size {
-            return Err(SegmentError::Field { field: "size", value: found as u64, expected: size });
-        }
-        check_page_kind(&fd, options)?;
+        check_memory(&fd, SEALS, size..=size, options.huge_pages)?;
         let fd = guard(fd)?;
         let map = map(&fd, size, options)?;
         check_header(&map, SegmentHeader { size, ..geometry.header() })?;
@@ -152,6 +145,17 @@ impl Segment {
     /// The ring that carries messages to the client.
     pub(crate) fn to_client(&self) -> RingMemory<'_> {
         self.ring(self.geometry.to_client_offset(), self.geometry.to_client_capacity)
+    }
+
+    /// The exchange areas of the rings to the server and to the client.
+    pub(crate) fn exchanges(&self) -> [NonNull<Exchange>; 2] {
+        let Geometry { to_server_capacity, to_client_capacity } = self.geometry;
+        [
+            self.geometry.to_server_offset() + exchange_offset(to_server_capacity),
+            self.geometry.to_client_offset() + exchange_offset(to_client_capacity),
+        ]
+        // SAFETY: the geometry fits the mapping, exchange areas start on page boundaries.
+        .map(|offset| unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(offset as usize)).cast() })
     }
 
     fn ring(&self, offset: u64, capacity: u64) -> RingMemory<'_> {
@@ -184,11 +188,27 @@ fn check_capacities(geometry: Geometry) -> Result<(), SegmentError> {
     Ok(())
 }
 
+/// Checks memory that a peer made: its seals, its size in bytes and its kind.
+///
 /// Huge pages can be taken out of a segment again by whoever made it, and when the pool is empty then, touching the hole is a signal.
 /// So they are accepted only where they were asked for.
-fn check_page_kind(fd: &OwnedFd, options: SegmentOptions) -> Result<(), SegmentError> {
+pub(super) fn check_memory(
+    fd: &OwnedFd,
+    needed: SealFlags,
+    size: RangeInclusive<u64>,
+    huge_pages: bool,
+) -> Result<(), SegmentError> {
+    let seals = fcntl_get_seals(fd).map_err(os("reading the segment's seals"))?;
+    if !seals.contains(needed) {
+        let (value, expected) = (u64::from(seals.bits()), u64::from(needed.bits()));
+        return Err(SegmentError::Field { field: "seals", value, expected });
+    }
+    let found = fstat(fd).map_err(os("reading the segment's size"))?.st_size as u64;
+    if !size.contains(&found) {
+        return Err(SegmentError::Field { field: "size", value: found, expected: *size.start() });
+    }
     let kind = fstatfs(fd).map_err(os("reading the segment's kind of memory"))?.f_type as u64;
-    if kind == libc::HUGETLBFS_MAGIC as u64 && !options.huge_pages {
+    if kind == libc::HUGETLBFS_MAGIC as u64 && !huge_pages {
         let expected = libc::TMPFS_MAGIC as u64;
         return Err(SegmentError::Field { field: "kind of memory", value: kind, expected });
     }
@@ -196,7 +216,7 @@ fn check_page_kind(fd: &OwnedFd, options: SegmentOptions) -> Result<(), SegmentE
 }
 
 /// Makes a memfd of at least `size` bytes, of huge pages if they are wanted and there are enough.
-fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, u64), SegmentError> {
+pub(super) fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, u64), SegmentError> {
     if options.huge_pages {
         let rounded = size.next_multiple_of(HUGE_PAGE);
         // Huge pages are always reserved here: a shortage must show now, while there is another way.
@@ -221,7 +241,7 @@ fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, 
     Ok((fd, size))
 }
 
-fn guard(fd: OwnedFd) -> Result<GuardedFd, SegmentError> {
+pub(super) fn guard(fd: OwnedFd) -> Result<GuardedFd, SegmentError> {
     GuardedFd::new(fd).map_err(|source| SegmentError::Os { action: "guarding the segment against forks", source })
 }
 
@@ -230,15 +250,10 @@ fn map(fd: &GuardedFd, size: u64, options: SegmentOptions) -> Result<MmapRaw, Se
     let mut mapping = MmapOptions::new();
     mapping.len(usize::try_from(size).map_err(|_| no_memory(io::ErrorKind::OutOfMemory.into()))?);
     let map = mapping.map_raw(fd.as_raw_fd()).map_err(no_memory)?;
+    keep_from_children(&map)?;
     // SAFETY: the range is the mapping just made; the advice changes no contents.
     unsafe {
         let (base, len) = (map.as_mut_ptr().cast(), map.len());
-        if libc::madvise(base, len, libc::MADV_DONTFORK) != 0 {
-            return Err(SegmentError::Os {
-                action: "keeping the segment from forked children",
-                source: io::Error::last_os_error(),
-            });
-        }
         if options.huge_pages {
             // Only advice: without huge pages for shared memory the segment works as well, with smaller ones.
             libc::madvise(base, len, libc::MADV_HUGEPAGE);
@@ -252,6 +267,16 @@ fn map(fd: &GuardedFd, size: u64, options: SegmentOptions) -> Result<MmapRaw, Se
         }
     }
     Ok(map)
+}
+
+/// Forked children do not inherit the mapping.
+pub(super) fn keep_from_children(map: &MmapRaw) -> Result<(), SegmentError> {
+    // SAFETY: the range is a mapping; the advice changes no contents.
+    if unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_DONTFORK) } != 0 {
+        let source = io::Error::last_os_error();
+        return Err(SegmentError::Os { action: "keeping the segment from forked children", source });
+    }
+    Ok(())
 }
 
 /// Compares each field of the header in memory with the one expected. It is read once; nothing reads it later.

@@ -10,6 +10,8 @@
 
 mod cursor;
 mod memory;
+#[cfg(feature = "std")]
+mod mirror;
 mod observe;
 mod pace;
 mod read;
@@ -35,6 +37,7 @@ mod models;
 mod tests;
 #[cfg(feature = "std")]
 pub(crate) use {
+    mirror::{Inlet, Outlet, PrivateRing},
     read::{Payload, Place},
     reserve::OpenBatch,
 };

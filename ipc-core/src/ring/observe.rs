@@ -1,6 +1,7 @@
 //! A look at a ring from outside, by someone who is neither its producer nor its consumer.
 
 use super::RingMemory;
+use super::read::Payload;
 use super::walk::Walk;
 use crate::doorbell::is_waiting;
 use crate::layout::HEADER;
@@ -40,10 +41,11 @@ impl RingMemory<'_> {
         // A record that is written over meanwhile ends the walk early. There are at most as many as fit a ring: a hostile peer
         // that goes on writing must not keep an observer.
         for _ in 0..self.capacity() / HEADER {
-            if walk.position().wrapping_sub(credit) > self.capacity() || !matches!(walk.step(), Ok(Some(_))) {
+            if walk.position().wrapping_sub(credit) > self.capacity() {
                 break;
             }
-            sent = sent.saturating_add(1);
+            let Ok(Some(record)) = Payload::next(&mut walk) else { break };
+            sent = sent.saturating_add(u64::from(record.ends_message()));
             if walk.position() <= head {
                 received = sent;
             }

@@ -7,7 +7,8 @@ use super::pace::Pace;
 use super::walk::{Extent, Walk};
 use super::{RingMemory, Violation};
 use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
-use crate::layout::HEADER;
+use crate::layout::descriptor::{self, Descriptor};
+use crate::layout::{HEADER, Mark};
 use crate::sync::{Ordering, RingBytes, spin_hint};
 
 /// The consuming half of a ring.
@@ -19,8 +20,11 @@ pub struct Consumer<'a> {
     published: u64,
     /// The head at which it is given more: an eighth of the ring further on.
     next_gift: u64,
-    /// Messages consumed since the ring began.
+    /// Messages consumed since the ring began, and how many of them the producer knows of.
     messages: u64,
+    told: u64,
+    /// The producer is told after so many messages, if not before.
+    tell_after: u64,
     pace: Pace,
     wake: bool,
     waker: Waker,
@@ -42,6 +46,8 @@ impl<'a> Consumer<'a> {
             published: head,
             next_gift: head.saturating_add(memory.capacity() / 8),
             messages: 0,
+            told: 0,
+            tell_after: u64::MAX,
             pace: Pace::new(),
             wake: false,
             waker: Waker::default(),
@@ -105,7 +111,14 @@ impl<'a> Consumer<'a> {
         }
         // [P3] as in `release`: the walk may have gone over padding since.
         self.memory.control().consumer.head.store(head, Ordering::Release);
-        self.give_credit(head)
+        self.give(head)
+    }
+
+    /// Tells the producer of what was consumed after `messages` at the latest, for one that counts them.
+    #[cfg(feature = "std")]
+    pub(crate) fn tell_after(&mut self, messages: u64) {
+        self.tell_after = messages.max(1);
+        self.next_gift = 0;
     }
 
     /// Raises the ticket of a consumer that is about to sleep until there is a message. Look again before sleeping.
@@ -156,6 +169,12 @@ impl<'a> Consumer<'a> {
         self.walk = place.0;
     }
 
+    /// Goes back to a record that was taken last and not released.
+    #[cfg(feature = "std")]
+    pub(crate) fn go_back(&mut self, record: &Payload) {
+        self.walk.go_back(&record.extent);
+    }
+
     /// Consumes everything up to where the walk is: `records` of them. True: a sleeping producer must be woken.
     #[inline(always)]
     pub(crate) fn release(&mut self, records: u64) -> bool {
@@ -169,8 +188,18 @@ impl<'a> Consumer<'a> {
     /// Gives credit in steps: the producer's copy of this line is lost once a step, not once a message.
     #[cold]
     fn give_credit(&mut self, head: u64) -> bool {
+        let few_messages = self.messages - self.told < self.tell_after;
+        if few_messages && head < self.published.saturating_add(self.memory.capacity() / 8) {
+            return false;
+        }
+        self.give(head)
+    }
+
+    fn give(&mut self, head: u64) -> bool {
         self.published = head;
-        self.next_gift = head.saturating_add(self.memory.capacity() / 8);
+        self.told = self.messages;
+        let counts = self.tell_after != u64::MAX;
+        self.next_gift = if counts { 0 } else { head.saturating_add(self.memory.capacity() / 8) };
         let control = self.memory.control();
         control.consumer_signals.messages.store(self.messages, Ordering::Relaxed);
         // [P2] reading is finished before the space is given back; pairs with [A2] in reserve.rs.
@@ -224,6 +253,51 @@ impl Payload {
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.extent.length as usize
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn mark(&self) -> Mark {
+        self.extent.mark
+    }
+
+    /// Says whether the record is a message, whole, and nothing else.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.extent.mark == Mark::Plain
+    }
+
+    /// Says whether the record begins with a descriptor.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_described(&self) -> bool {
+        self.extent.mark == Mark::Described
+    }
+
+    /// The descriptor that a described record begins with, read once.
+    pub(crate) fn descriptor(&self) -> Result<Descriptor, Violation> {
+        let Extent { index, length, .. } = self.extent;
+        if length < descriptor::SIZE {
+            let (value, min) = (length, descriptor::SIZE);
+            return Err(Violation { field: "length of a described record", value, min, max: u64::MAX });
+        }
+        Descriptor::decode([0, 8].map(|at| self.bytes.word(index + at).load(Ordering::Relaxed)))
+    }
+
+    /// The bytes that follow the descriptor.
+    #[cfg(feature = "std")]
+    pub(crate) fn behind_descriptor(mut self) -> Self {
+        self.extent.index += descriptor::SIZE;
+        self.extent.length -= descriptor::SIZE;
+        self
+    }
+
+    /// Says whether a message ends with this record.
+    pub(super) fn ends_message(&self) -> bool {
+        match self.extent.mark {
+            Mark::Plain => true,
+            Mark::More => false,
+            Mark::Described => self.descriptor().is_ok_and(|descriptor| descriptor.kind.is_message()),
+        }
     }
 
     /// Copies `target.len()` bytes from `offset`.

@@ -6,7 +6,7 @@
 use super::cursor::Cursor;
 use super::{RingMemory, Undelivered, Violation};
 use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
-use crate::layout::{HEADER, Header, max_record, round_up};
+use crate::layout::{HEADER, Header, Mark, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
 /// How far ahead of its writing the producer asks for ownership of the ring's lines, in bytes. Measured with 64-byte messages
@@ -51,6 +51,10 @@ pub struct Producer<'a> {
     barrier: Barrier,
     /// The longest payload a record may have.
     longest: u64,
+    /// The longest payload that is claimed without further questions: at most `longest`.
+    fast_longest: u64,
+    /// Every claim is to be asked for: there are limits that the ring does not know of.
+    guarded: bool,
     /// Where the next publication begins; a multiple of [`HEADER`].
     cursor: Cursor,
     /// Offset up to which may be written without another look at the consumer's credit.
@@ -83,6 +87,8 @@ impl<'a> Producer<'a> {
             bytes: memory.bytes(),
             barrier,
             longest: max_record(memory.capacity()),
+            fast_longest: max_record(memory.capacity()),
+            guarded: false,
             cursor,
             limit: cursor.index,
             fast_limit: cursor.index,
@@ -107,6 +113,12 @@ impl<'a> Producer<'a> {
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Position of the next publication.
+    #[cfg(feature = "std")]
+    pub(crate) fn position(&self) -> u64 {
+        self.cursor.position()
     }
 
     /// Reserves a record of `len` payload bytes, to be written in place. The bytes are not zeroed.
@@ -235,7 +247,7 @@ impl<'a> Producer<'a> {
     fn fits(&self, offset: u64, len: usize) -> bool {
         let len = len as u64;
         // Not `&&`: one branch that is never taken is cheaper than two.
-        (len <= self.longest) & ((offset + HEADER).wrapping_add(len) <= self.fast_limit)
+        (len <= self.fast_longest) & ((offset + HEADER).wrapping_add(len) <= self.fast_limit)
     }
 
     /// Finds room for a record of `len` bytes at the cursor, which moves to the next lap if the end of the area is too
@@ -298,7 +310,47 @@ impl<'a> Producer<'a> {
     fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
         // The word behind a record is within the limit (see `ensure`), so a record ends a word before it.
-        self.fast_limit = limit.saturating_sub(HEADER).min(self.bytes.capacity());
+        let fast = limit.saturating_sub(HEADER).min(self.bytes.capacity());
+        self.fast_limit = if self.guarded { 0 } else { fast };
+    }
+
+    /// Lets no claim be fast that is longer than `len` bytes: the caller has other ways for such messages.
+    #[cfg(feature = "std")]
+    pub(crate) fn set_fast_longest(&mut self, len: u64) {
+        self.fast_longest = len.min(self.longest);
+    }
+
+    /// Makes records of more than `len` bytes too large.
+    #[cfg(feature = "std")]
+    pub(crate) fn set_longest(&mut self, len: u64) {
+        self.longest = len.min(self.longest);
+        self.fast_longest = self.fast_longest.min(self.longest);
+    }
+
+    /// Makes every claim a slow one, so that the caller can ask for more than room first; or no longer.
+    #[cfg(feature = "std")]
+    pub(crate) fn set_guarded(&mut self, guarded: bool) {
+        self.guarded = guarded;
+        self.set_limit(self.limit);
+    }
+
+    /// Looks whether a consumer that sleeps must be woken for something that was not published here.
+    #[cfg(feature = "std")]
+    pub(crate) fn call_consumer(&mut self) -> bool {
+        self.waker.call(&self.memory.control().consumer_signals.ticket, self.barrier) == Call::Ring
+    }
+
+    /// Bytes that are free, after a look at the consumer's credit.
+    #[cfg(feature = "std")]
+    pub(crate) fn look_free(&mut self) -> Result<u64, ReserveError> {
+        self.look(0)?;
+        Ok((self.credit + self.bytes.capacity()).saturating_sub(self.cursor.position()))
+    }
+
+    /// Messages that the consumer has consumed, as far as it has said.
+    #[cfg(feature = "std")]
+    pub(crate) fn consumed(&self) -> u64 {
+        self.memory.control().consumer_signals.messages.load(Ordering::Relaxed)
     }
 
     /// Makes everything from the cursor up to offset `next`, a multiple of [`HEADER`], visible by storing its header, and moves
@@ -397,9 +449,15 @@ impl<'p, 'a> Reservation<'p, 'a> {
     /// Publishes the record, gives the producer back and says whether a sleeping consumer must be woken.
     #[inline(always)]
     pub(crate) fn publish(self) -> (&'p mut Producer<'a>, bool) {
+        self.publish_as(Mark::Plain, 1)
+    }
+
+    /// Publishes a record with a mark that counts as so many messages: as none if it is not the end of one.
+    #[inline(always)]
+    pub(crate) fn publish_as(self, mark: Mark, messages: u64) -> (&'p mut Producer<'a>, bool) {
         let Self { producer, len } = self;
-        let header = Header::record(producer.cursor.stamp, len as u64);
-        let wake = producer.commit(header, producer.cursor.index + HEADER + len as u64, 1);
+        let header = Header::record(producer.cursor.stamp, len as u64, mark);
+        let wake = producer.commit(header, producer.cursor.index + HEADER + len as u64, messages);
         (producer, wake)
     }
 }
@@ -508,7 +566,7 @@ impl Producer<'_> {
         let len = payload.len() as u64;
         // SAFETY: inside the space just found, which is ours until [P1].
         unsafe { self.bytes.copy_in(index + HEADER, payload.as_ptr(), payload.len()) };
-        let header = Header::record(self.in_lap(batch.end).1, len);
+        let header = Header::record(self.in_lap(batch.end).1, len, Mark::Plain);
         if batch.records == 0 {
             batch.header = header;
         } else {

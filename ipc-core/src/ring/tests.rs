@@ -446,7 +446,7 @@ fn a_payload_that_looks_like_the_header_due_next_is_not_read_as_one() {
         let memory = Memory::starting_at(MIN_CAPACITY, laps * MIN_CAPACITY);
         let (mut producer, mut consumer) = memory.halves(Barrier::Polling);
         // The first lap is filled with the headers that the second lap polls for.
-        let forged = Header::record(stamp((laps + 1) * MIN_CAPACITY, MIN_CAPACITY), 0).bits();
+        let forged = plain(stamp((laps + 1) * MIN_CAPACITY, MIN_CAPACITY), 0).bits();
         let payload = words_as_bytes((0..producer.max_record() / 8).map(|_| forged));
         for _ in 0..4 {
             assert_eq!(producer.try_push(&payload), Ok(()));
@@ -465,7 +465,7 @@ fn a_payload_that_looks_like_the_header_due_next_is_not_read_as_one() {
 fn an_aborted_record_or_batch_is_never_read() {
     let memory = Memory::zeroed(MIN_CAPACITY);
     let (mut producer, mut consumer) = memory.halves(Barrier::Polling);
-    let forged = Header::record(stamp(0, MIN_CAPACITY), 0).bits();
+    let forged = plain(stamp(0, MIN_CAPACITY), 0).bits();
     let payload = words_as_bytes((0..32).map(|_| forged));
     for seen in [4, 8, 24, 56, 120, 56] {
         producer.try_reserve(payload.len()).expect("room").write_at(0, &payload);
@@ -1047,17 +1047,17 @@ fn end_of_reading(start: u64, headers: &[(u64, Header)]) -> Option<(&'static str
 fn a_record_that_cannot_be_is_refused_by_name() {
     let due = |position: u64| stamp(position, MIN_CAPACITY);
     let max = max_record(MIN_CAPACITY);
-    assert_eq!(end_of_reading(0, &[(0, Header::record(due(0), max))]), None);
-    assert_eq!(end_of_reading(0, &[(0, Header::record(due(0), max + 1))]), Some(("record length", max + 1)));
+    assert_eq!(end_of_reading(0, &[(0, plain(due(0), max))]), None);
+    assert_eq!(end_of_reading(0, &[(0, plain(due(0), max + 1))]), Some(("record length", max + 1)));
 
     // Near the end of the area it is the area that limits a record.
     let line_before_end = MIN_CAPACITY - LINE;
-    let fits = Header::record(due(0), LINE - HEADER);
-    let reaches_over = Header::record(due(0), LINE - HEADER + 1);
+    let fits = plain(due(0), LINE - HEADER);
+    let reaches_over = plain(due(0), LINE - HEADER + 1);
     assert_eq!(end_of_reading(line_before_end, &[(0, fits)]), None);
     assert_eq!(end_of_reading(line_before_end, &[(0, reaches_over)]), Some(("record length", LINE - HEADER + 1)));
-    let all_but_a_word = (0, Header::record(due(0), LINE - 2 * HEADER));
-    let last_word = |len| (LINE - HEADER, Header::record(due(0), len));
+    let all_but_a_word = (0, plain(due(0), LINE - 2 * HEADER));
+    let last_word = |len| (LINE - HEADER, plain(due(0), len));
     assert_eq!(end_of_reading(line_before_end, &[all_but_a_word, last_word(0)]), None);
     assert_eq!(end_of_reading(line_before_end, &[all_but_a_word, last_word(1)]), Some(("record length", 1)));
 }
@@ -1205,4 +1205,9 @@ fn two_threads_pass_every_message_whole_and_in_order() {
         });
         assert_eq!(received, MESSAGES);
     }
+}
+
+/// The header of a plain record.
+fn plain(stamp: u64, length: u64) -> Header {
+    Header::record(stamp, length, crate::layout::Mark::Plain)
 }

@@ -34,13 +34,13 @@ impl<'p> Undelivered<'p> {
     /// [`Violation`] if the consumer destroyed the records.
     pub fn count(mut self) -> Result<u64, Violation> {
         let mut count = 0;
-        while self.next_payload()?.is_some() {
-            count += 1;
+        while let Some(payload) = self.next_payload()? {
+            count += u64::from(payload.ends_message());
         }
         Ok(count)
     }
 
-    /// First byte and length of the next message, or `None` when there is no more. The bytes stay where they are while the
+    /// First byte and length of the next record, or `None` when there is no more. The bytes stay where they are while the
     /// producer publishes nothing.
     ///
     /// # Errors

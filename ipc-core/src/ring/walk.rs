@@ -6,7 +6,7 @@
 
 use super::RingMemory;
 use super::cursor::Cursor;
-use crate::layout::{HEADER, Header, max_record, round_up};
+use crate::layout::{HEADER, Header, Mark, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
 /// A word in shared memory that no honest peer writes. The connection it came from cannot be used any more.
@@ -30,6 +30,7 @@ pub(super) struct Extent {
     pub(super) index: u64,
     /// Payload bytes.
     pub(super) length: u64,
+    pub(super) mark: Mark,
 }
 
 /// A place in the sequence of records.
@@ -63,6 +64,17 @@ impl Walk {
         self.cursor.position()
     }
 
+    /// Goes back to the record that the last step found.
+    #[cfg(feature = "std")]
+    pub(super) fn go_back(&mut self, extent: &Extent) {
+        let capacity = self.bytes.capacity();
+        let index = extent.index - HEADER;
+        // The step behind the end of a lap began in the lap before.
+        let in_lap = index < self.cursor.index;
+        let start = if in_lap { self.cursor.start } else { self.cursor.start.wrapping_sub(capacity) };
+        self.cursor = Cursor::new(start.wrapping_add(index), capacity);
+    }
+
     #[inline(always)]
     pub(super) fn bytes(&self) -> RingBytes {
         self.bytes
@@ -90,8 +102,10 @@ impl Walk {
             let end = index + length;
             // Not `||`: one branch, never taken, is cheaper than two.
             if (length > self.longest) | (end > self.bytes.capacity()) {
-                self.skip(header)?;
-                continue;
+                match self.uncommon(header)? {
+                    Some(extent) => return Ok(Some(extent)),
+                    None => continue,
+                }
             }
             // Streams of equal messages: taking the stride from the last record instead of this header lets the processor
             // fetch the next header before this one has arrived. A branch, which is predicted, and not a computation.
@@ -99,7 +113,7 @@ impl Walk {
                 self.change_stride(length);
             }
             self.cursor.advance(self.cursor.index + self.stride, self.bytes.capacity());
-            return Ok(Some(Extent { index, length }));
+            return Ok(Some(Extent { index, length, mark: Mark::Plain }));
         }
     }
 
@@ -109,19 +123,27 @@ impl Walk {
         self.stride = round_up(HEADER + length, HEADER);
     }
 
-    /// Goes over padding to the start of the next lap. Anything else that brings us here is a violation, and so is padding where
-    /// it would be no step at all: no peer can make us turn for ever.
-    #[cold]
-    fn skip(&mut self, header: Header) -> Result<(), Violation> {
+    /// A record with a mark; or `None`, and the walk goes over padding to the start of the next lap. Anything else that brings us here
+    /// is a violation, and so is padding where it would be no step at all: no peer can make us turn for ever.
+    #[inline(never)]
+    fn uncommon(&mut self, header: Header) -> Result<Option<Extent>, Violation> {
         let capacity = self.bytes.capacity();
+        if let Some((mark, length)) = header.marked_length() {
+            let index = self.cursor.index + HEADER;
+            if (length <= self.longest) & (index + length <= capacity) {
+                self.cursor.advance(round_up(index + length, HEADER), capacity);
+                return Ok(Some(Extent { index, length, mark }));
+            }
+        }
         if !header.is_pad() {
             let max = self.longest.min(capacity - self.cursor.index - HEADER);
-            return Err(Violation { field: "record length", value: header.length(), min: 0, max });
+            let value = header.marked_length().map_or(header.length(), |(_, length)| length);
+            return Err(Violation { field: "record length", value, min: 0, max });
         }
         if self.cursor.index == 0 {
             return Err(Violation { field: "padding at the start of a lap", value: header.bits(), min: 0, max: 0 });
         }
         self.cursor = self.cursor.next_lap(capacity);
-        Ok(())
+        Ok(None)
     }
 }

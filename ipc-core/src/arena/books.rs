@@ -1,0 +1,230 @@
+//! Which part of which region is lent: numbers of blocks, offsets, sizes. Kept in private memory; no peer can reach it.
+//!
+//! Promise: parts that are lent do not overlap, and what comes back is free again. Refusal: it knows nothing of mappings.
+
+use crate::layout::descriptor::{Place, UNIT};
+use crate::layout::exchange::BLOCKS;
+use offset_allocator::{Allocation, Allocator};
+use std::vec::Vec;
+
+/// What is known of a block.
+#[derive(Clone, Copy)]
+enum Block {
+    Free,
+    /// Lent to this process, which fills it.
+    Filling(Lent),
+    /// Lent to the peer, which has not given it back.
+    Out(Lent),
+}
+
+#[derive(Clone, Copy)]
+struct Lent {
+    region: u8,
+    part: Allocation,
+    units: u32,
+}
+
+/// The books of one region.
+struct Region {
+    parts: Allocator,
+    units: u32,
+    /// Units in use.
+    used: u32,
+    /// Units that were ever lent lie below.
+    touched: u32,
+}
+
+/// A part that was just lent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) place: Place,
+    /// Where the part ends beyond everything that was lent before: how far the region must be given memory, in bytes.
+    pub(super) touches: Option<core::ops::Range<u64>>,
+}
+
+pub(super) struct Books {
+    blocks: Vec<Block>,
+    /// Numbers of free blocks; the last one is lent next.
+    free: Vec<u16>,
+    regions: Vec<Option<Region>>,
+    /// Bytes in use.
+    used: u64,
+}
+
+impl Books {
+    pub(super) fn new() -> Self {
+        let free = (0..BLOCKS as u16).rev().collect();
+        Self { blocks: std::vec![Block::Free; BLOCKS as usize], free, regions: Vec::new(), used: 0 }
+    }
+
+    /// Adds a region of `bytes`, a multiple of [`UNIT`] below 2^32 units.
+    pub(super) fn add(&mut self, region: usize, bytes: u64) {
+        let units = (bytes / UNIT) as u32;
+        // A block needs a node, and so does each gap between two blocks.
+        let parts = Allocator::with_max_allocs(units, 2 * BLOCKS as u32 + 8);
+        if self.regions.len() <= region {
+            self.regions.resize_with(region + 1, || None);
+        }
+        self.regions[region] = Some(Region { parts, units, used: 0, touched: 0 });
+    }
+
+    /// Forgets a region.
+    pub(super) fn remove(&mut self, region: usize) {
+        if let Some(slot) = self.regions.get_mut(region) {
+            *slot = None;
+        }
+    }
+
+    /// Lends a block of at least `len` bytes, if there is room.
+    pub(super) fn lend(&mut self, len: u64) -> Option<Part> {
+        let units = u32::try_from(len.div_ceil(UNIT).max(1)).ok()?;
+        let number = *self.free.last()?;
+        for (at, region) in self.regions.iter_mut().enumerate() {
+            let Some(region) = region else { continue };
+            if region.units - region.used < units {
+                continue;
+            }
+            let Some(part) = region.parts.allocate(units) else { continue };
+            self.free.pop();
+            region.used += units;
+            let end = part.offset + units;
+            let touches =
+                (end > region.touched).then(|| u64::from(region.touched) * UNIT..u64::from(end) * UNIT);
+            region.touched = region.touched.max(end);
+            self.used += u64::from(units) * UNIT;
+            self.blocks[usize::from(number)] = Block::Filling(Lent { region: at as u8, part, units });
+            let place = Place { region: at as u8, block: number, unit: part.offset.into() };
+            return Some(Part { place, touches });
+        }
+        None
+    }
+
+    /// Notes that a block was sent.
+    pub(super) fn send(&mut self, number: u16) {
+        if let Some(block) = self.blocks.get_mut(usize::from(number))
+            && let Block::Filling(lent) = *block
+        {
+            *block = Block::Out(lent);
+        }
+    }
+
+    /// Takes a block back that this process filled and did not send.
+    pub(super) fn cancel(&mut self, number: u16) {
+        if let Some(Block::Filling(lent)) = self.blocks.get(usize::from(number)).copied() {
+            self.release(number, lent);
+        }
+    }
+
+    /// Takes a block back that the peer returned. False: it has no such block.
+    pub(super) fn take_back(&mut self, number: u32) -> bool {
+        match self.blocks.get(number as usize) {
+            Some(&Block::Out(lent)) => {
+                self.release(number as u16, lent);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn release(&mut self, number: u16, lent: Lent) {
+        self.blocks[usize::from(number)] = Block::Free;
+        self.free.push(number);
+        self.used -= u64::from(lent.units) * UNIT;
+        if let Some(Some(region)) = self.regions.get_mut(usize::from(lent.region)) {
+            region.used -= lent.units;
+            region.parts.free(lent.part);
+        }
+    }
+
+    /// Numbers of the blocks that the peer has.
+    pub(super) fn out(&self) -> impl Iterator<Item = u16> {
+        self.blocks.iter().enumerate().filter(|(_, block)| matches!(block, Block::Out(_))).map(|(at, _)| at as u16)
+    }
+
+    /// Bytes in use, rounded up to units.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Blocks in use.
+    pub(super) fn lent(&self) -> u64 {
+        BLOCKS - self.free.len() as u64
+    }
+
+    pub(super) fn is_unused(&self, region: usize) -> bool {
+        self.regions.get(region).is_some_and(|region| region.as_ref().is_some_and(|region| region.used == 0))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn lent_parts_never_overlap_and_everything_comes_back(steps in prop::collection::vec((0_u8..4, 0_u64..300_000, any::<u16>()), 1..400)) {
+            let mut books = Books::new();
+            books.add(0, 1 << 20);
+            books.add(3, 512 << 10);
+            let mut lent = BTreeMap::new();
+            for (step, len, pick) in steps {
+                match step {
+                    0 | 1 => {
+                        let Some(part) = books.lend(len) else { continue };
+                        let size = [1 << 20, 0, 0, 512 << 10][usize::from(part.place.region)];
+                        let start = part.place.unit * UNIT;
+                        prop_assert!(start + len <= size);
+                        for (place, other) in lent.values() {
+                            let Place { region, unit, .. } = *place;
+                            let other_start = unit * UNIT;
+                            let apart = region != part.place.region || start + len <= other_start || other_start + other <= start;
+                            prop_assert!(apart);
+                        }
+                        prop_assert!(lent.insert(part.place.block, (part.place, len)).is_none());
+                        if step == 1 {
+                            books.send(part.place.block);
+                        }
+                    }
+                    2 => {
+                        // What a hostile peer returns is taken only if it is out.
+                        let out = books.out().any(|number| number == pick % 1200);
+                        prop_assert_eq!(books.take_back(u32::from(pick % 1200)), out);
+                        if out {
+                            lent.remove(&(pick % 1200));
+                        }
+                    }
+                    _ => {
+                        let out: Vec<_> = books.out().collect();
+                        let Some(number) = lent.keys().copied().find(|number| !out.contains(number)) else { continue };
+                        books.cancel(number);
+                        lent.remove(&number);
+                    }
+                }
+            }
+            for number in books.out().collect::<Vec<_>>() {
+                prop_assert!(books.take_back(number.into()));
+                lent.remove(&number);
+            }
+            for number in lent.keys() {
+                books.cancel(*number);
+            }
+            prop_assert_eq!((books.used(), books.lent()), (0, 0));
+            // The whole region is one piece again.
+            prop_assert!(books.lend(1 << 20).is_some());
+        }
+    }
+
+    #[test]
+    fn no_more_blocks_are_lent_than_the_way_back_has_room_for() {
+        let mut books = Books::new();
+        books.add(0, 64 << 20);
+        for _ in 0..BLOCKS {
+            assert!(books.lend(1).is_some());
+        }
+        assert_eq!(books.lend(1), None);
+        books.cancel(7);
+        assert_eq!(books.lend(1).map(|part| part.place.block), Some(7));
+    }
+}

@@ -1,0 +1,322 @@
+//! The sender's side of an arena: regions, blocks that are lent, and credit.
+//!
+//! Promise: a block is the caller's alone until it is sent, and the peer's until that gives it back; what the peer says of a block that it
+//! does not have is a violation. Refusal: it does not wait, and does not tell the peer of new regions; the sender does.
+
+use super::books::{Books, Part};
+use super::returns::Taker;
+use crate::doorbell::{Barrier, Sleeper};
+use crate::layout::descriptor::{MAX_REGIONS, Place, UNIT};
+use crate::layout::exchange::{BLOCKS, Exchange};
+use crate::os::region::Region;
+use crate::os::segment::SegmentError;
+use crate::ring::Violation;
+use crate::sync::AtomicU64;
+use core::ptr::NonNull;
+use std::io;
+use std::string::String;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+/// Address space that an arena begins with and grows by, in bytes. Takes memory only where it is used.
+pub(crate) const REGION: u64 = 64 << 20;
+/// Bytes that are lent between two looks at what came back: such a round of blocks stays in the cache of a processor, and
+/// the line of words that the receiver writes is fetched once for several of them.
+const LOOK_AFTER: u64 = 512 << 10;
+/// The most blocks that are lent between two looks: as many words of returned blocks as a cache line has.
+const MAX_LOOK: u32 = 8;
+/// A region that was not used for so long is given up.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What a sender's arena holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArenaStatus {
+    /// Bytes of address space. Memory is taken only where it was used.
+    pub size: u64,
+    /// Bytes that the arena may grow to: what the peer accepts.
+    pub limit: u64,
+    /// Bytes in use: lent to this process, on the way, or held by the peer.
+    pub used: u64,
+    /// Blocks in use.
+    pub blocks: u64,
+}
+
+/// A block that was lent to this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lent {
+    pub(crate) place: Place,
+    pub(crate) start: NonNull<u8>,
+}
+
+/// Why no block was lent.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no room now. All in bytes.
+    Full { needed: u64, free: u64 },
+    /// As many blocks are in use as there can be.
+    Blocks,
+    /// There is no room, but the arena may grow by so many bytes.
+    Grow { bytes: u64 },
+    /// It can never fit.
+    TooLarge,
+    /// The peer returned what it does not have.
+    Violation(Violation),
+    /// The system has no memory.
+    Memory(io::Error),
+}
+
+/// Blocks of detached loans that were dropped without being sent: any thread may add to them.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped(Mutex<Vec<u16>>);
+
+impl Dropped {
+    pub(crate) fn add(&self, number: u16) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    }
+}
+
+struct Mapped {
+    memory: Arc<Region>,
+    /// When it was last seen in use.
+    used: Instant,
+}
+
+pub(crate) struct Lender {
+    /// Valid as long as the sender, which keeps the link, lives.
+    exchange: NonNull<Exchange>,
+    barrier: Barrier,
+    sleeper: Sleeper,
+    taker: Taker,
+    books: Books,
+    regions: Vec<Option<Mapped>>,
+    /// Bytes of all regions, and what they may grow to.
+    size: u64,
+    limit: u64,
+    /// Blocks and bytes lent since the last look at what came back.
+    blocks: u32,
+    bytes: u64,
+    dropped: Arc<Dropped>,
+    label: String,
+}
+
+// SAFETY: the exchange area is made of atomics; the rest is private.
+unsafe impl Send for Lender {}
+
+impl Lender {
+    /// # Safety
+    /// The exchange area stays valid while the lender lives, and has no other lender.
+    pub(crate) unsafe fn new(exchange: NonNull<Exchange>, barrier: Barrier, limit: u64, label: String) -> Self {
+        Self {
+            exchange,
+            barrier,
+            sleeper: Sleeper::default(),
+            taker: Taker::default(),
+            books: Books::new(),
+            regions: Vec::new(),
+            size: 0,
+            limit,
+            blocks: 0,
+            bytes: 0,
+            dropped: Arc::default(),
+            label,
+        }
+    }
+
+    fn exchange(&self) -> &Exchange {
+        // SAFETY: valid as long as the lender, by the promise of `new`; made of atomics.
+        unsafe { self.exchange.as_ref() }
+    }
+
+    /// The largest message a block can hold, in bytes.
+    pub(crate) fn max_block(&self) -> u64 {
+        self.limit
+    }
+
+    /// Lends a block of `len` bytes. Its bytes hold whatever they held.
+    pub(crate) fn lend(&mut self, len: u64) -> Result<Lent, Refused> {
+        self.blocks += 1;
+        self.bytes += len;
+        if self.blocks >= MAX_LOOK || self.bytes >= LOOK_AFTER {
+            self.collect().map_err(Refused::Violation)?;
+        }
+        if let Some(part) = self.books.lend(len) {
+            return self.lent(part);
+        }
+        self.collect().map_err(Refused::Violation)?;
+        if let Some(part) = self.books.lend(len) {
+            return self.lent(part);
+        }
+        if len > self.limit {
+            return Err(Refused::TooLarge);
+        }
+        if self.books.lent() == BLOCKS {
+            return Err(Refused::Blocks);
+        }
+        match self.growth(len) {
+            Some(bytes) => Err(Refused::Grow { bytes }),
+            None => Err(Refused::Full { needed: len, free: self.limit.saturating_sub(self.books.used()) }),
+        }
+    }
+
+    fn lent(&mut self, part: Part) -> Result<Lent, Refused> {
+        let Part { place, touches } = part;
+        let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
+            // The books know no region that is not mapped.
+            return Err(Refused::TooLarge);
+        };
+        if let Some(range) = touches
+            && let Err(error) = region.memory.populate(range)
+        {
+            self.books.cancel(place.block);
+            return Err(Refused::Memory(error));
+        }
+        let start = region.memory.pointer(place.unit * UNIT);
+        // SAFETY: inside a mapping, so not null.
+        Ok(Lent { place, start: unsafe { NonNull::new_unchecked(start) } })
+    }
+
+    /// Bytes of a region that would make room for a message of `len` bytes, if the limit allows one.
+    fn growth(&self, len: u64) -> Option<u64> {
+        let left = self.limit - self.size;
+        let wanted = len.next_multiple_of(UNIT).max(REGION.min(left / UNIT * UNIT));
+        (wanted <= left && wanted / UNIT < u32::MAX.into() && self.free_region().is_some()).then_some(wanted)
+    }
+
+    fn free_region(&self) -> Option<usize> {
+        let free = self.regions.iter().position(Option::is_none).unwrap_or(self.regions.len());
+        (free < MAX_REGIONS).then_some(free)
+    }
+
+    /// Makes a region of `bytes`. It is lent from once it is [added](Self::add).
+    pub(crate) fn grow(&self, bytes: u64) -> Result<(u8, Region), SegmentError> {
+        let number = self.free_region().unwrap_or_default();
+        Ok((number as u8, Region::create(&self.label, bytes)?))
+    }
+
+    /// Adds a region that the peer has been told of.
+    pub(crate) fn add(&mut self, number: u8, region: Region) {
+        let at = usize::from(number);
+        self.books.add(at, region.size());
+        self.size += region.size();
+        if self.regions.len() <= at {
+            self.regions.resize_with(at + 1, || None);
+        }
+        self.regions[at] = Some(Mapped { memory: Arc::new(region), used: Instant::now() });
+    }
+
+    /// A region that nothing was lent from for so long that it should be given up.
+    pub(crate) fn idle_region(&mut self, idle: Duration) -> Option<u8> {
+        let now = Instant::now();
+        for (at, region) in self.regions.iter_mut().enumerate() {
+            let Some(region) = region else { continue };
+            if !self.books.is_unused(at) {
+                region.used = now;
+            } else if now.duration_since(region.used) >= idle {
+                return Some(at as u8);
+            }
+        }
+        None
+    }
+
+    /// As [`Lender::idle_region`], after the default time, and only now and then: off the way of messages.
+    pub(crate) fn long_idle_region(&mut self) -> Option<u8> {
+        self.idle_region(IDLE)
+    }
+
+    /// Unmaps a region that the peer has been told to forget.
+    pub(crate) fn remove(&mut self, number: u8) {
+        let at = usize::from(number);
+        if let Some(slot) = self.regions.get_mut(at)
+            && let Some(region) = slot.take()
+        {
+            self.size -= region.memory.size();
+            self.books.remove(at);
+        }
+    }
+
+    /// The region that a block lies in, to keep it mapped for longer than the sender lives.
+    pub(crate) fn memory(&self, place: Place) -> Option<Arc<Region>> {
+        let region = self.regions.get(usize::from(place.region))?.as_ref()?;
+        Some(region.memory.clone())
+    }
+
+    /// The bytes of a message that was sent and not taken, for a sender that takes it back.
+    pub(crate) fn bytes(&self, place: Place, len: u64) -> Option<NonNull<u8>> {
+        let region = self.regions.get(usize::from(place.region))?.as_ref()?;
+        let start = place.unit * UNIT;
+        let inside = start.checked_add(len).is_some_and(|end| end <= region.memory.size());
+        inside.then(|| NonNull::new(region.memory.pointer(start))).flatten()
+    }
+
+    /// Notes that a block was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, place: Place) {
+        self.books.send(place.block);
+    }
+
+    /// Takes back a block that was lent and not sent.
+    pub(crate) fn cancel(&mut self, place: Place) {
+        self.books.cancel(place.block);
+    }
+
+    /// Takes what the peer gave back, and what loans that were dropped left.
+    pub(crate) fn collect(&mut self) -> Result<(), Violation> {
+        (self.blocks, self.bytes) = (0, 0);
+        // SAFETY: as in `exchange`, but apart from `self`.
+        let exchange = unsafe { self.exchange.as_ref() };
+        // A hostile peer must not keep us: more blocks than there are cannot come back.
+        for _ in 0..BLOCKS {
+            let Some(number) = self.taker.take(&exchange.returned) else { break };
+            if !self.books.take_back(number) {
+                let (value, max) = (number.into(), BLOCKS - 1);
+                return Err(Violation { field: "returned block (one that the receiver has)", value, min: 0, max });
+            }
+        }
+        if Arc::strong_count(&self.dropped) > 1 {
+            let mut dropped = self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner);
+            dropped.drain(..).for_each(|number| self.books.cancel(number));
+        }
+        Ok(())
+    }
+
+    /// The blocks of this lender that are dropped elsewhere.
+    pub(crate) fn dropped(&self) -> &Arc<Dropped> {
+        &self.dropped
+    }
+
+    /// Takes back everything that the peer has, but for the blocks in `keep`. For a peer that is gone.
+    pub(crate) fn reclaim(&mut self, keep: &[u16]) {
+        let out: Vec<_> = self.books.out().filter(|number| !keep.contains(number)).collect();
+        for number in out {
+            self.books.take_back(number.into());
+        }
+    }
+
+    pub(crate) fn status(&self) -> ArenaStatus {
+        ArenaStatus { size: self.size, limit: self.limit, used: self.books.used(), blocks: self.books.lent() }
+    }
+
+    /// The word that says how much of a block is written.
+    #[inline]
+    pub(crate) fn progress(&self, place: Place) -> &AtomicU64 {
+        &self.exchange().progress[usize::from(place.block) % BLOCKS as usize]
+    }
+
+    /// Says whether a block has come back since the last look.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.taker.is_ready(&self.exchange().returned)
+    }
+
+    /// Raises the ticket of a sender that is about to sleep until a block comes back.
+    pub(crate) fn raise(&mut self) {
+        // SAFETY: as in `exchange`, but apart from `self`.
+        let exchange = unsafe { self.exchange.as_ref() };
+        self.sleeper.raise(&exchange.ticket, self.barrier);
+    }
+
+    /// Withdraws the ticket.
+    pub(crate) fn lower(&mut self) {
+        self.sleeper.lower(&self.exchange().ticket);
+    }
+}

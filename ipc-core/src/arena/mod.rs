@@ -1,0 +1,27 @@
+//! The arena: blocks of shared memory for messages that are too large, or too long-lived, for the ring.
+//!
+//! The sender lends blocks and keeps all books about them in memory of its own; shared memory holds bytes of messages, the ring of
+//! returned blocks and the progress of copies. The receiver maps the arena read-only and gives blocks back in any order.
+//!
+//! Promise: whatever a peer writes, a block is never lent twice and no byte outside of the arena is read. Refusal: nothing here sends,
+//! waits or wakes.
+//!
+//! | file | what |
+//! |---|---|
+//! | `returns` | the way back of blocks: a ring of words |
+//! | `progress` | how far a copy into a block has got, for a reader that follows it |
+//! | `books` | which part of which region is lent |
+//! | `lender` | the sender's side: regions, blocks, credit |
+//! | `borrower` | the receiver's side: regions of the peer, blocks to give back |
+
+pub(crate) mod progress;
+pub(crate) mod returns;
+
+#[cfg(feature = "std")]
+mod books;
+#[cfg(feature = "std")]
+pub(crate) mod borrower;
+#[cfg(feature = "std")]
+pub(crate) mod lender;
+#[cfg(all(test, loom))]
+mod models;

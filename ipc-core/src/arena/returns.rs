@@ -1,0 +1,91 @@
+//! The way back of blocks: the receiver writes their numbers into a ring of words, the sender takes them out.
+//!
+//! Promise: a number that was given is taken once, and everything the receiver did with the block before lies before it. Refusal: the
+//! numbers are not judged; only the lender knows which blocks are out.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The stamp of the lap in which a position lies, where it stands in a word. A memory of zeroes holds no valid word.
+#[inline(always)]
+fn stamp(position: u64, slots: usize) -> u64 {
+    (position / slots as u64).wrapping_add(1) << 32
+}
+
+/// The receiver's side.
+#[derive(Debug, Default)]
+pub(crate) struct Giver {
+    position: u64,
+}
+
+impl Giver {
+    /// Gives block `number` back. There are as many slots as blocks, so there is always room.
+    #[inline]
+    pub(crate) fn give(&mut self, slots: &[AtomicU64], number: u32) {
+        let slot = &slots[self.position as usize % slots.len()];
+        // [B1] reading the block is finished; pairs with [B2].
+        slot.store(stamp(self.position, slots.len()) | u64::from(number), Ordering::Release);
+        self.position += 1;
+    }
+}
+
+/// The sender's side.
+#[derive(Debug, Default)]
+pub(crate) struct Taker {
+    position: u64,
+}
+
+impl Taker {
+    /// The next block that came back, if one did. A hostile receiver can make it any number.
+    #[inline]
+    pub(crate) fn take(&mut self, slots: &[AtomicU64]) -> Option<u32> {
+        // [B2] the receiver has finished with the block; pairs with [B1].
+        let word = slots[self.position as usize % slots.len()].load(Ordering::Acquire);
+        if (word ^ stamp(self.position, slots.len())) >> 32 != 0 {
+            return None;
+        }
+        self.position += 1;
+        Some(word as u32)
+    }
+
+    /// Says whether a block has come back. Cheap enough to poll.
+    #[inline]
+    pub(crate) fn is_ready(&self, slots: &[AtomicU64]) -> bool {
+        // A hint: what counts is the acquiring load in `take`.
+        let word = slots[self.position as usize % slots.len()].load(Ordering::Relaxed);
+        (word ^ stamp(self.position, slots.len())) >> 32 == 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_once_and_in_the_order_in_which_they_were_given() {
+        let slots: [AtomicU64; 4] = Default::default();
+        let (mut giver, mut taker) = (Giver::default(), Taker::default());
+        for round in 0..10_u32 {
+            assert_eq!(taker.take(&slots), None);
+            for number in 0..=round % 4 {
+                giver.give(&slots, number * 7);
+            }
+            for number in 0..=round % 4 {
+                assert!(taker.is_ready(&slots));
+                assert_eq!(taker.take(&slots), Some(number * 7));
+            }
+        }
+        assert!(!taker.is_ready(&slots));
+    }
+
+    #[test]
+    fn the_end_of_all_stamps_is_survived() {
+        let slots: [AtomicU64; 4] = Default::default();
+        let late = (u64::from(u32::MAX) - 1) * 4;
+        let (mut giver, mut taker) = (Giver { position: late }, Taker { position: late });
+        for number in 0..16 {
+            giver.give(&slots, number);
+            assert_eq!(taker.take(&slots), Some(number));
+            assert_eq!(taker.take(&slots), None);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The descriptor of a message whose bytes do not simply follow the record header.
+//!
+//! ```text
+//! word 0: bits 63..56 kind   bits 55..48 file descriptors beside it   bits 47..0 length in bytes
+//! word 1: bits 63..56 region   bits 55..40 block   bits 39..0 offset in the region, in units of 128 bytes
+//! ```
+//!
+//! Word 1 is zero for kinds that have no place. What this file does not do: it judges the form of a descriptor, not whether there
+//! is such a region, block or file.
+
+use crate::ring::Violation;
+
+/// Bytes in a descriptor.
+pub(crate) const SIZE: u64 = 16;
+/// The unit of offsets, and the alignment of blocks, in bytes: two cache lines, as processors prefetch the neighbour of a line.
+pub(crate) const UNIT: u64 = 128;
+/// The longest message that a descriptor can tell of, in bytes.
+pub(crate) const MAX_LENGTH: u64 = (1 << 48) - 1;
+/// The most regions of an arena.
+pub(crate) const MAX_REGIONS: usize = 256;
+/// The most file descriptors beside a message.
+pub(crate) const MAX_FILES: usize = 64;
+
+/// Where the bytes are, or what else the record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A message: its bytes follow the descriptor.
+    Inline = 1,
+    /// A message in a block of the arena.
+    Block = 2,
+    /// A message in a block that is still being written: the exchange area says how far.
+    Stream = 3,
+    /// A message in a sealed file of its own, the first file descriptor beside it.
+    File = 4,
+    /// A message in a packet on the socket for files.
+    Packet = 5,
+    /// The arena has grown by a region; its file descriptor is beside it.
+    Region = 6,
+    /// The arena gives a region up.
+    Retire = 7,
+    /// The parts of a message that came so far are void.
+    Abort = 8,
+}
+
+impl Kind {
+    /// The highest kind there is.
+    pub(crate) const LAST: u64 = Self::Abort as u64;
+
+    /// Says whether such a record is a message, and not only about messages.
+    pub(crate) const fn is_message(self) -> bool {
+        !matches!(self, Self::Region | Self::Retire | Self::Abort)
+    }
+
+    const ALL: [Self; 8] = [
+        Self::Inline,
+        Self::Block,
+        Self::Stream,
+        Self::File,
+        Self::Packet,
+        Self::Region,
+        Self::Retire,
+        Self::Abort,
+    ];
+}
+
+/// A place in an arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) region: u8,
+    pub(crate) block: u16,
+    /// In units of [`UNIT`] bytes; below 2^40.
+    pub(crate) unit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) kind: Kind,
+    /// File descriptors beside it.
+    pub(crate) files: u8,
+    /// Bytes in the message or the region.
+    pub(crate) length: u64,
+    pub(crate) place: Place,
+}
+
+impl Descriptor {
+    /// One without files and place. `length` is at most [`MAX_LENGTH`].
+    pub(crate) const fn new(kind: Kind, length: u64) -> Self {
+        Self { kind, files: 0, length, place: Place { region: 0, block: 0, unit: 0 } }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn encode(&self) -> [u64; 2] {
+        let Place { region, block, unit } = self.place;
+        [
+            (self.kind as u64) << 56 | (self.files as u64) << 48 | self.length,
+            (region as u64) << 56 | (block as u64) << 40 | unit,
+        ]
+    }
+
+    /// Reads what a peer wrote.
+    #[inline(always)]
+    pub(crate) fn decode(words: [u64; 2]) -> Result<Self, Violation> {
+        let [first, second] = words;
+        let code = first >> 56;
+        let Some(kind) = Kind::ALL.get((code as usize).wrapping_sub(1)) else {
+            return Err(Violation { field: "kind of a descriptor", value: code, min: 1, max: Kind::LAST });
+        };
+        let files = (first >> 48) as u8;
+        if usize::from(files) > MAX_FILES {
+            let (value, max) = (files.into(), MAX_FILES as u64);
+            return Err(Violation { field: "file descriptors of a message", value, min: 0, max });
+        }
+        let place =
+            Place { region: (second >> 56) as u8, block: (second >> 40) as u16, unit: second & ((1 << 40) - 1) };
+        Ok(Self { kind: *kind, files, length: first & MAX_LENGTH, place })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_comes_back_as_it_was() {
+        for (kind, files, length, place) in [
+            (Kind::Block, 0, MAX_LENGTH, Place { region: 255, block: u16::MAX, unit: (1 << 40) - 1 }),
+            (Kind::Inline, 64, 0, Place::default()),
+            (Kind::Abort, 1, 1, Place { region: 1, block: 2, unit: 3 }),
+        ] {
+            let descriptor = Descriptor { kind, files, length, place };
+            assert_eq!(Descriptor::decode(descriptor.encode()), Ok(descriptor));
+        }
+    }
+
+    #[test]
+    fn kinds_and_numbers_of_files_that_do_not_exist_are_named() {
+        let broken = |word: u64| Descriptor::decode([word, 0]).unwrap_err();
+        assert_eq!(broken(0).field, "kind of a descriptor");
+        assert_eq!(broken(9 << 56).value, 9);
+        assert_eq!(broken(1 << 56 | 65 << 48).max, 64);
+    }
+}

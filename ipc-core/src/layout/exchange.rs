@@ -1,0 +1,40 @@
+//! What two sides exchange about the blocks of an arena: blocks that come back, and how far a copy has got.
+//!
+//! ```text
+//! byte 0     128               8320              16512     20480
+//!      +-----+-----------------+-----------------+---------+
+//!      |lender|returned blocks |progress of      |  zero   |
+//!      |ticket|1024 words      |copies 1024 words|         |
+//!      +-----+-----------------+-----------------+---------+
+//!        sender  receiver         sender             who writes
+//!
+//! returned block: bits 63..32 stamp   bits 31..0 number of the block
+//! progress:       bytes of the block that are written
+//! ```
+//!
+//! The words of returned blocks are a ring: the stamp is the lap plus one, as in a record header. There are as many words as blocks, so
+//! the ring never overflows and needs no credit of its own.
+
+use crate::sync::{AtomicU64, layout_assert};
+use crossbeam_utils::CachePadded;
+
+/// The most blocks of an arena that are in use at a time; a power of two.
+pub(crate) const BLOCKS: u64 = 1024;
+
+/// Size of an exchange area in bytes, a multiple of the page size.
+pub(crate) const SIZE: u64 = 20 << 10;
+
+/// The exchange area of one direction. All zeroes is the state of one that was never used.
+#[repr(C)]
+pub(crate) struct Exchange {
+    /// Whether the sender waits for a block to come back ([`crate::doorbell`]). Written by the sender.
+    pub(crate) ticket: CachePadded<AtomicU64>,
+    /// Blocks that came back. Written by the receiver.
+    pub(crate) returned: [AtomicU64; BLOCKS as usize],
+    /// Bytes written to each block that is being filled while it is read. Written by the sender.
+    pub(crate) progress: [AtomicU64; BLOCKS as usize],
+}
+
+layout_assert!(size_of::<Exchange>() as u64 <= SIZE && align_of::<Exchange>() == 128);
+layout_assert!(core::mem::offset_of!(Exchange, returned) == 128);
+layout_assert!(core::mem::offset_of!(Exchange, progress) == 8320);

@@ -1,0 +1,142 @@
+//! A message in a file of its own: written by the sender, then sealed, then mapped by the receiver.
+//!
+//! Promise: once it is sealed nobody, the sender least of all, can change, shrink or grow it, so its bytes can be borrowed even from a
+//! hostile peer. Refusal: it is for large messages; making, mapping and unmapping cost microseconds.
+
+use super::fork::GuardedFd;
+use super::segment::{self, SegmentError, SegmentOptions};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
+
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
+
+/// A message that is being written.
+pub(crate) struct Draft {
+    fd: GuardedFd,
+    map: Option<MmapRaw>,
+    len: u64,
+}
+
+impl Draft {
+    /// Memory for a message of `len` bytes, zeroed, all of it there.
+    pub(crate) fn new(label: &str, len: u64) -> Result<Self, SegmentError> {
+        let options = SegmentOptions { reserve: len > 0, prefault: false, huge_pages: false };
+        let (fd, _) = segment::allocate(label, len, options)?;
+        let fd = segment::guard(fd)?;
+        let map = map(&fd, len, true)?;
+        Ok(Self { fd, map, len })
+    }
+
+    /// First byte, valid for the length of the message; dangling if that is zero.
+    pub(crate) fn pointer(&self) -> *mut u8 {
+        self.map.as_ref().map_or(core::ptr::dangling_mut(), MmapRaw::as_mut_ptr)
+    }
+
+    /// Bytes in the message.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Makes the message shorter than it was made.
+    pub(crate) fn set_len(&mut self, len: u64) -> Result<(), SegmentError> {
+        if len != self.len {
+            ftruncate(&self.fd, len).map_err(segment::os("shortening a message"))?;
+            self.len = len;
+        }
+        Ok(())
+    }
+
+    /// Ends the writing for good.
+    pub(crate) fn seal(mut self) -> Result<Sealed, SegmentError> {
+        // The kernel refuses the seal while a mapping can write.
+        self.map = None;
+        fcntl_add_seals(&self.fd, SEALS | SealFlags::SEAL).map_err(segment::os("sealing a message"))?;
+        Ok(Sealed { fd: self.fd, len: self.len })
+    }
+}
+
+/// A message that was sealed, on its way.
+pub(crate) struct Sealed {
+    fd: GuardedFd,
+    len: u64,
+}
+
+impl Sealed {
+    /// Bytes in the message.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Maps it again, to take it back.
+    pub(crate) fn open(&self) -> Result<Payload, SegmentError> {
+        Ok(Payload { map: map(&self.fd, self.len, false)? })
+    }
+}
+
+impl AsFd for Sealed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A message that was received, mapped. The mapping keeps it; there is no descriptor any more.
+pub(crate) struct Payload {
+    map: Option<MmapRaw>,
+}
+
+impl Payload {
+    /// Maps a message of `len` bytes that came in `fd`, whose seals, size and kind are checked.
+    pub(crate) fn attach(fd: OwnedFd, len: u64) -> Result<Self, SegmentError> {
+        segment::check_memory(&fd, SEALS, len..=len, false)?;
+        Ok(Self { map: map(&fd, len, false)? })
+    }
+
+    /// First byte, valid for the length of the message; dangling if that is zero.
+    pub(crate) fn pointer(&self) -> *const u8 {
+        self.map.as_ref().map_or(core::ptr::dangling(), MmapRaw::as_ptr)
+    }
+}
+
+fn map(fd: &impl AsRawFd, len: u64, writable: bool) -> Result<Option<MmapRaw>, SegmentError> {
+    if len == 0 {
+        return Ok(None);
+    }
+    let no_memory = |source| SegmentError::NoMemory { size: len, source };
+    let len = usize::try_from(len).map_err(|_| no_memory(std::io::ErrorKind::OutOfMemory.into()))?;
+    let mut options = MmapOptions::new();
+    // Every byte is about to be touched: one call costs less than a fault for each page.
+    options.len(len).populate();
+    let map = if writable { options.map_raw(fd) } else { options.map_raw_read_only(fd) }.map_err(no_memory)?;
+    Ok(Some(map))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_message_is_read_as_it_was_written_and_stays_so() {
+        let draft = Draft::new("test", 100_000).unwrap();
+        // SAFETY: inside the message.
+        unsafe { draft.pointer().add(99_999).write(9) };
+        let sealed = draft.seal().unwrap();
+        assert!(rustix::io::pwrite(&sealed, b"x", 0).is_err());
+        let payload = Payload::attach(sealed.as_fd().try_clone_to_owned().unwrap(), 100_000).unwrap();
+        // SAFETY: inside the message.
+        assert_eq!(unsafe { payload.pointer().add(99_999).read() }, 9);
+    }
+
+    #[test]
+    fn a_file_that_can_still_be_written_is_no_message() {
+        let draft = Draft::new("test", 4096).unwrap();
+        let fd = draft.fd.as_fd().try_clone_to_owned().unwrap();
+        assert!(matches!(Payload::attach(fd, 4096), Err(SegmentError::Field { field: "seals", .. })));
+    }
+
+    #[test]
+    fn a_message_of_no_bytes_needs_no_mapping() {
+        let sealed = Draft::new("test", 0).unwrap().seal().unwrap();
+        assert!(Payload::attach(sealed.as_fd().try_clone_to_owned().unwrap(), 0).is_ok());
+    }
+}

@@ -1,0 +1,351 @@
+//! A loan: a message that is written in place, in memory that the receiver will read in place.
+//!
+//! Promise: the memory is the caller's alone until it is sent: no peer can write it, so it can be borrowed as a slice even if the peer
+//! is hostile. A loan that is dropped is given back. Refusal: no bytes are cleared; they are what an earlier message of the same
+//! direction left there, or zero.
+
+use super::{Patience, Sender};
+use crate::arena::lender::{Dropped, Lent};
+use crate::error::SendError;
+use crate::layout::descriptor::{Kind, UNIT};
+use crate::message::{Trust, Untrusted};
+use crate::os::payload::Draft;
+use crate::os::region::Region;
+use core::marker::PhantomData;
+use core::mem::{ManuallyDrop, MaybeUninit};
+use core::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec::Vec;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Where the bytes of a loan are.
+enum Memory {
+    /// In a block of the arena, with a claim in the ring.
+    Block(Lent),
+    /// In a file of its own.
+    Draft(Draft),
+    /// In memory of this process: the connection shares none.
+    Private(Vec<u8>),
+}
+
+impl Memory {
+    fn start(&self) -> *mut u8 {
+        match self {
+            Self::Block(lent) => lent.start.as_ptr(),
+            Self::Draft(draft) => draft.pointer(),
+            Self::Private(bytes) => bytes.as_ptr().cast_mut(),
+        }
+    }
+}
+
+/// A message that is being written in place. [`Loan::send`] hands it over without a copy; dropping it gives it back unsent.
+#[must_use = "a loan that is not sent is given back"]
+pub struct Loan<'s, T: Trust = Untrusted> {
+    sender: &'s mut Sender<T>,
+    memory: ManuallyDrop<Memory>,
+    len: usize,
+    capacity: usize,
+}
+
+impl<T: Trust> Sender<T> {
+    /// Lends memory for a message of `len` bytes, aligned to 128 bytes; waits for room. Its bytes are unspecified.
+    ///
+    /// What the arena can never hold gets a file of its own; on a connection of mode [`Kernel`](crate::Mode::Kernel), whose memory
+    /// is private, the bytes are copied when they are sent.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use std::io::Read;
+    /// # let mut client = ipc_core::connect("camera")?;
+    /// let mut frame = client.loan(8 << 20)?;
+    /// std::fs::File::open("frame.raw")?.read_exact(&mut frame)?;
+    /// frame.send()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_, T>, SendError> {
+        self.loan_with(len, Patience::Endless)
+    }
+
+    /// As [`Sender::loan`], if there is room now.
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`].
+    pub fn try_loan(&mut self, len: usize) -> Result<Loan<'_, T>, SendError> {
+        self.loan_with(len, Patience::None)
+    }
+
+    /// As [`Sender::loan`]; waits for room for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`].
+    pub fn loan_timeout(&mut self, len: usize, timeout: Duration) -> Result<Loan<'_, T>, SendError> {
+        self.loan_with(len, Patience::Until(timeout))
+    }
+
+    fn loan_with(&mut self, len: usize, patience: Patience) -> Result<Loan<'_, T>, SendError> {
+        self.check()?;
+        let (bytes, max) = (len as u64, self.max_message());
+        if bytes > max {
+            return Err(SendError::TooLarge { len: bytes, max });
+        }
+        let memory = if !self.link.mode.has_arena() {
+            Memory::Private(std::vec![0; len])
+        } else if bytes <= self.lanes.max_block() {
+            let mut made = None;
+            let lent = self.lend(bytes, patience, &mut made)?;
+            // The record is claimed now, so that sending cannot fail later.
+            if let Err(error) = self.prepare_record(&[], patience, &mut made) {
+                self.cancel(lent);
+                return Err(error);
+            }
+            Memory::Block(lent)
+        } else {
+            Memory::Draft(self.draft(bytes)?)
+        };
+        Ok(Loan { sender: self, memory: ManuallyDrop::new(memory), len, capacity: len })
+    }
+
+    /// Lends memory for one value, to be written in place.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; [`SendError::Lane`] if the value must be aligned to more than 128 bytes.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// #[repr(C)]
+    /// struct Pose { position: [f64; 3], rotation: [f64; 4] }
+    ///
+    /// let mut client = ipc_core::ConnectOptions::new().payload::<Pose>().connect("robot")?;
+    /// let mut pose = client.sender().loan_value::<Pose>()?;
+    /// pose.position = [0.0, 1.0, 2.0];
+    /// pose.send()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loan_value<P: FromBytes + IntoBytes + Immutable + KnownLayout>(
+        &mut self,
+    ) -> Result<ValueLoan<'_, P, T>, SendError> {
+        let private = !self.link.mode.has_arena();
+        if align_of::<P>() as u64 > if private { 1 } else { UNIT } && size_of::<P>() > 0 {
+            if !private || align_of::<P>() > 16 {
+                return Err(self.no_lane(crate::Lane::Arena, size_of::<P>() as u64));
+            }
+        }
+        Ok(ValueLoan { loan: self.loan(size_of::<P>())?, value: PhantomData })
+    }
+
+    /// Sends a loan that was [detached](Loan::detach) from this sender; waits for room in the ring.
+    ///
+    /// # Errors
+    /// As [`Sender::send`], with the loan; it is refused too if another sender made it.
+    pub fn send_loan(&mut self, loan: DetachedLoan) -> Result<(), Unsent> {
+        let unsent = |loan, error| Err(Unsent { loan, error });
+        let own = self.lanes.lender().is_some_and(|lender| Arc::ptr_eq(lender.dropped(), &loan.dropped));
+        if !own {
+            let error = self.no_lane(crate::Lane::Arena, loan.len as u64);
+            return unsent(loan, error);
+        }
+        if let Err(error) = self.check().and_then(|()| self.prepare_record(&[], Patience::Endless, &mut None)) {
+            return unsent(loan, error);
+        }
+        self.publish_block(loan.lent, Kind::Block, loan.len as u64, 0);
+        loan.into_sent();
+        Ok(())
+    }
+}
+
+impl<'s, T: Trust> Loan<'s, T> {
+    /// Shortens the message, or lengthens it again up to what was lent.
+    ///
+    /// # Panics
+    /// If `len` is more than was lent.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity, "{len} bytes were asked of a loan of {}", self.capacity);
+        self.len = len;
+    }
+
+    /// The bytes, as memory that is still to be written.
+    pub fn as_uninit_mut(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: as `deref_mut`; a byte is a valid `MaybeUninit`. Nothing uninitialised can be written through it but by unsafe code.
+        unsafe { core::slice::from_raw_parts_mut(self.memory.start().cast(), self.len) }
+    }
+
+    /// Sends the message: the receiver reads it where it was written. Wakes it only if it sleeps.
+    ///
+    /// # Errors
+    /// For a message in the arena: [`SendError::Violation`] and [`SendError::Forked`]. For one in a file, and on a connection of mode
+    /// [`Kernel`](crate::Mode::Kernel): as [`Sender::send`].
+    #[inline]
+    pub fn send(self) -> Result<(), SendError> {
+        let mut this = ManuallyDrop::new(self);
+        let len = this.len;
+        // SAFETY: taken once; the loan is not dropped.
+        let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
+        match memory {
+            Memory::Block(lent) => {
+                if let Err(error) = this.sender.check() {
+                    this.sender.cancel(lent);
+                    return Err(error);
+                }
+                this.sender.publish_block(lent, Kind::Block, len as u64, 0);
+                Ok(())
+            }
+            Memory::Draft(mut draft) => {
+                draft.set_len(len as u64).map_err(|error| super::lanes::no_memory(len as u64, error))?;
+                this.sender.send_draft(draft, &[], Patience::Endless)
+            }
+            Memory::Private(bytes) => this.sender.send(&bytes[..len]),
+        }
+    }
+
+    /// Frees the sender for other messages, and other loans. Only for memory in the arena; otherwise the loan comes back.
+    ///
+    /// # Errors
+    /// The loan, if its memory is not in the arena.
+    pub fn detach(self) -> Result<DetachedLoan, Self> {
+        let Memory::Block(lent) = *self.memory else { return Err(self) };
+        let found = self.sender.lanes.lender().and_then(|lender| Some((lender.memory(lent.place)?, lender.dropped().clone())));
+        let Some((region, dropped)) = found else { return Err(self) };
+        let this = ManuallyDrop::new(self);
+        Ok(DetachedLoan { lent, len: this.len, capacity: this.capacity, dropped, region })
+    }
+}
+
+impl<T: Trust> Deref for Loan<'_, T> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: valid for the capacity, initialised (shared memory always is), and nobody else writes there: a receiver maps the arena
+        // for reading only, and the seals let nobody map it otherwise.
+        unsafe { core::slice::from_raw_parts(self.memory.start(), self.len) }
+    }
+}
+
+impl<T: Trust> DerefMut for Loan<'_, T> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as `deref`; nobody reads it before it is sent.
+        unsafe { core::slice::from_raw_parts_mut(self.memory.start(), self.len) }
+    }
+}
+
+impl<T: Trust> Drop for Loan<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `send` and `detach` do not drop the loan.
+        if let Memory::Block(lent) = unsafe { ManuallyDrop::take(&mut self.memory) } {
+            self.sender.cancel(lent);
+        }
+    }
+}
+
+/// A loan of one value.
+#[must_use = "a loan that is not sent is given back"]
+pub struct ValueLoan<'s, P, T: Trust = Untrusted> {
+    loan: Loan<'s, T>,
+    value: PhantomData<P>,
+}
+
+impl<P: FromBytes + IntoBytes + Immutable + KnownLayout, T: Trust> ValueLoan<'_, P, T> {
+    /// Sends the value.
+    ///
+    /// # Errors
+    /// As [`Loan::send`].
+    pub fn send(self) -> Result<(), SendError> {
+        self.loan.send()
+    }
+}
+
+impl<P: FromBytes + IntoBytes + Immutable + KnownLayout, T: Trust> Deref for ValueLoan<'_, P, T> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        // SAFETY: as many bytes as a value has, aligned (checked by `loan_value`), and any bytes are one.
+        unsafe { &*self.loan.memory.start().cast::<P>() }
+    }
+}
+
+impl<P: FromBytes + IntoBytes + Immutable + KnownLayout, T: Trust> DerefMut for ValueLoan<'_, P, T> {
+    fn deref_mut(&mut self) -> &mut P {
+        // SAFETY: as `deref`.
+        unsafe { &mut *self.loan.memory.start().cast::<P>() }
+    }
+}
+
+/// A loan that does not borrow its sender, from any thread. Dropping it gives it back.
+pub struct DetachedLoan {
+    lent: Lent,
+    len: usize,
+    capacity: usize,
+    dropped: Arc<Dropped>,
+    /// Keeps the bytes mapped, however long the sender lives.
+    region: Arc<Region>,
+}
+
+// SAFETY: the block belongs to the loan; what is shared goes through a lock.
+unsafe impl Send for DetachedLoan {}
+// SAFETY: shared access reads only.
+unsafe impl Sync for DetachedLoan {}
+
+impl DetachedLoan {
+    /// Shortens the message, or lengthens it again up to what was lent.
+    ///
+    /// # Panics
+    /// If `len` is more than was lent.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity, "{len} bytes were asked of a loan of {}", self.capacity);
+        self.len = len;
+    }
+
+    /// Takes the loan apart once its block was sent: the rest is dropped, the block is not given back.
+    fn into_sent(self) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: each is dropped once; the loan itself is not.
+        unsafe {
+            core::ptr::drop_in_place(&raw mut this.dropped);
+            core::ptr::drop_in_place(&raw mut this.region);
+        }
+    }
+}
+
+impl Deref for DetachedLoan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as for `Loan`; the region is kept.
+        unsafe { core::slice::from_raw_parts(self.lent.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for DetachedLoan {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `Loan`.
+        unsafe { core::slice::from_raw_parts_mut(self.lent.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for DetachedLoan {
+    fn drop(&mut self) {
+        self.dropped.add(self.lent.place.block);
+    }
+}
+
+impl core::fmt::Debug for DetachedLoan {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DetachedLoan").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A detached loan that was not sent, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unsent {
+    /// The loan, to be sent again or dropped.
+    pub loan: DetachedLoan,
+    /// Why it was not sent.
+    #[source]
+    pub error: SendError,
+}

@@ -1,0 +1,72 @@
+//! Messages on every lane, both ends in one process.
+
+use ipc_core::router::Override;
+use ipc_core::{ConnectOptions, Connection, Lane, ListenOptions, Mode};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Both ends of a connection of this mode: the server's and the client's.
+fn pair(listen: ListenOptions, connect: ConnectOptions) -> (Connection, Connection) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("ipc-lanes-{}-{}.sock", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path: PathBuf = std::env::temp_dir().join(name);
+    let mut listener = listen.bind(&path).unwrap();
+    let connecting = std::thread::spawn(move || connect.connect(path).unwrap());
+    let server = listener.accept_timeout(Duration::from_secs(10)).unwrap();
+    (server, connecting.join().unwrap())
+}
+
+fn pair_of(mode: Mode) -> (Connection, Connection) {
+    pair(ListenOptions::new(), ConnectOptions::new().mode(mode))
+}
+
+fn content(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ seed) as u8).collect()
+}
+
+const SIZES: [usize; 12] = [0, 1, 64, 4096, 16_383, 65_520, 65_529, 100_000, 1 << 20, (1 << 20) + 1, 3 << 20, 16 << 20];
+
+#[test]
+fn every_size_arrives_in_every_mode() {
+    for mode in [Mode::Kernel, Mode::Hybrid, Mode::Shared, Mode::Auto] {
+        let (mut server, mut client) = pair_of(mode);
+        let sending = std::thread::spawn(move || {
+            for (seed, len) in SIZES.into_iter().enumerate() {
+                client.send(&content(len, seed)).unwrap();
+            }
+            for (seed, len) in SIZES.into_iter().enumerate() {
+                client.send(&content(len, seed)).unwrap();
+            }
+            client
+        });
+        for (seed, len) in SIZES.into_iter().enumerate() {
+            let message = server.recv().unwrap();
+            assert!(message.to_vec() == content(len, seed), "{mode}, {len} bytes, on the {} lane", message.lane());
+        }
+        let mut buffer = vec![0; 16 << 20];
+        for (seed, len) in SIZES.into_iter().enumerate() {
+            assert_eq!(server.recv_into(&mut buffer).unwrap(), len);
+            assert!(buffer[..len] == content(len, seed), "{mode}, {len} bytes into a buffer");
+        }
+        let mut client = sending.join().unwrap();
+        drop(server);
+        assert!(client.sender().is_peer_gone());
+        assert!(client.sender().take_undelivered().unwrap().is_empty());
+        assert_eq!(client.sender().arena().used, 0, "{mode}");
+    }
+}
+
+#[test]
+fn each_lane_can_be_asked_for() {
+    let (mut server, mut client) = pair_of(Mode::Auto);
+    for lane in Lane::ALL {
+        client.sender().set_route(Override::Lane(lane)).unwrap();
+        for len in [0, 1, 1000, 40_000] {
+            client.send(&content(len, 3)).unwrap();
+            let message = server.recv().unwrap();
+            assert_eq!((message.lane(), message.len()), (lane, len));
+            assert!(message.to_vec() == content(len, 3));
+        }
+    }
+}
