@@ -96,7 +96,9 @@ pub enum Refusal {
         client: u64,
     },
     /// Both sides have typed messages, of different types.
-    #[error("the server's messages have another type than the client's (hash of the name {server:#x}, the client's is {client:#x})")]
+    #[error(
+        "the server's messages have another type than the client's (hash of the name {server:#x}, the client's is {client:#x})"
+    )]
     PayloadName {
         /// Hash of the server's name.
         server: u64,

@@ -151,6 +151,7 @@ mod wait;
 
 #[cfg(feature = "std")]
 pub use {
+    arena::lender::ArenaStatus,
     connect::{ConnectError, ConnectOptions, connect},
     connection::Connection,
     error::{RecvError, Resource, SendError, TooShort},
@@ -166,6 +167,5 @@ pub use {
     router::Lane,
     sender::{Batch, DetachedLoan, Loan, Reservation, Sender, Unsent, ValueLoan},
     terms::{Credit, Mode, PayloadType},
-    arena::lender::ArenaStatus,
     wait::WaitStrategy,
 };

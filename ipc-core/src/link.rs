@@ -1,9 +1,9 @@
 //! What the two halves of a connection share: segment, sockets, the peer's identity.
 
 use crate::doorbell::Barrier;
-use crate::os::admission::Peer;
 use crate::layout::Geometry;
 use crate::layout::exchange::Exchange;
+use crate::os::admission::Peer;
 use crate::os::bell::Bell;
 use crate::os::files::Files;
 use crate::os::fork::{self, ForkToken, GuardedFd};

@@ -429,7 +429,8 @@ impl Listener {
             Ok((GuardedFd::new(ours).map_err(resources)?, GuardedFd::new(theirs).map_err(resources)?))
         };
         let ((space, their_space), (files, their_files)) = (pair()?, pair()?);
-        let membarrier = self.options.membarrier && hello.terms.mode().has_arena() && hello.membarrier && membarrier::register();
+        let membarrier =
+            self.options.membarrier && hello.terms.mode().has_arena() && hello.membarrier && membarrier::register();
         let peer_credit = hello.terms.credit();
         let offer = Offer { segment, space, files, peer, membarrier, mode, geometry, peer_credit, lease };
         Ok((offer, Theirs { space: their_space, files: their_files }))

@@ -88,8 +88,7 @@ impl Books {
             self.free.pop();
             region.used += units;
             let end = part.offset + units;
-            let touches =
-                (end > region.touched).then(|| u64::from(region.touched) * UNIT..u64::from(end) * UNIT);
+            let touches = (end > region.touched).then(|| u64::from(region.touched) * UNIT..u64::from(end) * UNIT);
             region.touched = region.touched.max(end);
             self.used += u64::from(units) * UNIT;
             self.blocks[usize::from(number)] = Block::Filling(Lent { region: at as u8, part, units });

@@ -52,16 +52,8 @@ impl Kind {
         !matches!(self, Self::Region | Self::Retire | Self::Abort)
     }
 
-    const ALL: [Self; 8] = [
-        Self::Inline,
-        Self::Block,
-        Self::Stream,
-        Self::File,
-        Self::Packet,
-        Self::Region,
-        Self::Retire,
-        Self::Abort,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Inline, Self::Block, Self::Stream, Self::File, Self::Packet, Self::Region, Self::Retire, Self::Abort];
 }
 
 /// A place in an arena.

@@ -33,7 +33,11 @@ pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let sent = sendmsg(socket, parts, &mut ancillary, flags)?;
-    if sent == parts.iter().map(|part| part.len()).sum::<usize>() { Ok(()) } else { Err(io::Error::from(Errno::MSGSIZE)) }
+    if sent == parts.iter().map(|part| part.len()).sum::<usize>() {
+        Ok(())
+    } else {
+        Err(io::Error::from(Errno::MSGSIZE))
+    }
 }
 
 /// Takes one packet if there is one. A length of 0 means that the peer has gone.
@@ -42,11 +46,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Packet
 }
 
 /// The same into several buffers, and with flags.
-pub(crate) fn receive_with(
-    socket: impl AsFd,
-    buffers: &mut [IoSliceMut<'_>],
-    flags: RecvFlags,
-) -> io::Result<Packet> {
+pub(crate) fn receive_with(socket: impl AsFd, buffers: &mut [IoSliceMut<'_>], flags: RecvFlags) -> io::Result<Packet> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

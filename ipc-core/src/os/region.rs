@@ -82,9 +82,7 @@ impl Region {
         let end = range.end.next_multiple_of(STEP).min(self.size());
         let len = end - populated;
         // SAFETY: inside the mapping; the advice allocates and maps pages and changes no contents.
-        let advised = unsafe {
-            libc::madvise(self.pointer(populated).cast(), len as usize, libc::MADV_POPULATE_WRITE)
-        };
+        let advised = unsafe { libc::madvise(self.pointer(populated).cast(), len as usize, libc::MADV_POPULATE_WRITE) };
         if advised != 0 {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(libc::EINVAL) {
@@ -122,9 +120,8 @@ mod tests {
         unsafe { region.pointer(4096).write(7) };
         let fd = region.as_fd().try_clone_to_owned().unwrap();
         // SAFETY: a new mapping; it must be refused anyway.
-        let writable = unsafe {
-            mmap(std::ptr::null_mut(), 4096, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)
-        };
+        let writable =
+            unsafe { mmap(std::ptr::null_mut(), 4096, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0) };
         assert!(writable.is_err());
         assert!(rustix::io::pwrite(&fd, b"x", 0).is_err());
         assert!(fallocate(&fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 8192).is_err());

@@ -5,9 +5,12 @@
 //! contents beyond the header are not looked at here.
 
 use crate::layout::exchange::Exchange;
-use crate::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, exchange_offset, is_capacity};
+use crate::layout::{
+    Geometry, LAYOUT_HASH, LAYOUT_VERSION, SEGMENT_MAGIC, SegmentHeader, exchange_offset, is_capacity,
+};
 use crate::os::fork::GuardedFd;
 use crate::ring::RingMemory;
+use core::ops::RangeInclusive;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -15,7 +18,6 @@ use rustix::fs::{
     memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
-use core::ops::RangeInclusive;
 use std::io;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};

@@ -204,16 +204,15 @@ impl<T: Trust> Receiver<T> {
     }
 
     fn check_message(&self, record: &Payload, descriptor: &Descriptor) -> Result<(), Violation> {
-        let bounds = |field, value, max| if value <= max { Ok(()) } else { Err(Violation { field, value, min: 0, max }) };
+        let bounds =
+            |field, value, max| if value <= max { Ok(()) } else { Err(Violation { field, value, min: 0, max }) };
         bounds("length of a message", descriptor.length, self.incoming.max_message)?;
         match descriptor.kind {
             Kind::Inline => {
                 let max = record.behind_descriptor().len() as u64;
                 bounds("length of a message behind its descriptor", descriptor.length, max)
             }
-            Kind::Block | Kind::Stream => {
-                self.incoming.borrower.find(descriptor.place, descriptor.length).map(drop)
-            }
+            Kind::Block | Kind::Stream => self.incoming.borrower.find(descriptor.place, descriptor.length).map(drop),
             Kind::File if descriptor.files == 0 => {
                 Err(Violation { field: "files of a message in a file", value: 0, min: 1, max: 64 })
             }

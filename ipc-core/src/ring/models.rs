@@ -237,7 +237,8 @@ fn nothing_of_an_aborted_record_or_batch_is_seen() {
 #[test]
 fn a_word_that_looks_like_the_next_header_is_gone_before_it_is_polled() {
     explore(|| {
-        let model = Model::starting_at(SMALL, 0, Header::record(Header::stamp_of_lap(0), 8, crate::layout::Mark::Plain).bits());
+        let model =
+            Model::starting_at(SMALL, 0, Header::record(Header::stamp_of_lap(0), 8, crate::layout::Mark::Plain).bits());
         let writer = model.clone();
         let writing = thread::spawn(move || {
             let mut producer = writer.producer(Barrier::Polling);

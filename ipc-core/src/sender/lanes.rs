@@ -118,9 +118,9 @@ impl Lanes {
     pub(super) unsafe fn new(link: &Link, producer: &mut Producer<'static>) -> Self {
         let credit = link.peer_credit;
         // SAFETY: the caller's promise.
-        let lender = link.exchanges().map(|(exchange, _)| unsafe {
-            Lender::new(exchange, link.barrier, credit.arena, link.label.clone())
-        });
+        let lender = link
+            .exchanges()
+            .map(|(exchange, _)| unsafe { Lender::new(exchange, link.barrier, credit.arena, link.label.clone()) });
         let outlet = link.mode.queues_in_socket().then(|| {
             // SAFETY: only the lifetime changes; the caller's promise.
             let memory = unsafe { core::mem::transmute::<crate::ring::RingMemory<'_>, _>(link.outgoing()) };

@@ -209,7 +209,8 @@ impl<'s, T: Trust> Loan<'s, T> {
     /// The loan, if its memory is not in the arena.
     pub fn detach(self) -> Result<DetachedLoan, Self> {
         let Memory::Block(lent) = *self.memory else { return Err(self) };
-        let found = self.sender.lanes.lender().and_then(|lender| Some((lender.memory(lent.place)?, lender.dropped().clone())));
+        let found =
+            self.sender.lanes.lender().and_then(|lender| Some((lender.memory(lent.place)?, lender.dropped().clone())));
         let Some((region, dropped)) = found else { return Err(self) };
         let this = ManuallyDrop::new(self);
         Ok(DetachedLoan { lent, len: this.len, capacity: this.capacity, dropped, region })

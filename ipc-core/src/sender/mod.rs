@@ -12,10 +12,10 @@ pub use batch::Batch;
 pub use loan::{DetachedLoan, Loan, Unsent, ValueLoan};
 pub use reservation::Reservation;
 
-use crate::error::SendError;
-use crate::link::Link;
 use crate::arena::lender::ArenaStatus;
 use crate::error::Resource;
+use crate::error::SendError;
+use crate::link::Link;
 use crate::message::{Trust, Untrusted};
 use crate::os::bell::Deadline;
 use crate::ring::{OpenBatch, Producer, ReserveError, RingStatus};
