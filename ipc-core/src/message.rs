@@ -386,14 +386,14 @@ pub(crate) struct Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        // In a forked child, somebody else may hold the lock of the way back for ever.
+        // A forked child holds nothing of its parent's.
         if self.link.is_original() && self.way_back.give(self.block) {
             self.link.space.ring();
         }
     }
 }
 
-// SAFETY: the bytes belong to the held message until it is dropped; giving back goes through a lock.
+// SAFETY: the bytes belong to the held message until it is dropped; giving back is for any thread.
 unsafe impl<T: Trust> Send for Held<T> {}
 // SAFETY: shared access reads only.
 unsafe impl<T: Trust> Sync for Held<T> {}

@@ -15,7 +15,13 @@ enum Block {
     Filling(Lent),
     /// Lent to the peer, which has not given it back.
     Out(Lent),
+    /// Back, and kept for the next message of its size.
+    Warm(Lent),
 }
+
+/// The most blocks that are kept for the next message of their size: what comes back is lent again while it is in a cache, and without
+/// asking the allocator.
+const MAX_WARM: usize = 8;
 
 #[derive(Clone, Copy)]
 struct Lent {
@@ -46,6 +52,8 @@ pub(super) struct Books {
     blocks: Vec<Block>,
     /// Numbers of free blocks; the last one is lent next.
     free: Vec<u16>,
+    /// Numbers of warm blocks; the last one came back last.
+    warm: Vec<u16>,
     regions: Vec<Option<Region>>,
     /// Bytes in use.
     used: u64,
@@ -54,7 +62,8 @@ pub(super) struct Books {
 impl Books {
     pub(super) fn new() -> Self {
         let free = (0..BLOCKS as u16).rev().collect();
-        Self { blocks: std::vec![Block::Free; BLOCKS as usize], free, regions: Vec::new(), used: 0 }
+        let blocks = std::vec![Block::Free; BLOCKS as usize];
+        Self { blocks, free, warm: Vec::with_capacity(MAX_WARM), regions: Vec::new(), used: 0 }
     }
 
     /// Adds a region of `bytes`, a multiple of [`UNIT`] below 2^32 units.
@@ -76,8 +85,54 @@ impl Books {
     }
 
     /// Lends a block of at least `len` bytes, if there is room.
+    #[inline]
     pub(super) fn lend(&mut self, len: u64) -> Option<Part> {
         let units = u32::try_from(len.div_ceil(UNIT).max(1)).ok()?;
+        // Nearly always the last one or none.
+        for at in (0..self.warm.len()).rev() {
+            let number = self.warm[at];
+            let Block::Warm(lent) = self.blocks[usize::from(number)] else { continue };
+            if lent.units >= units && lent.units - units <= units / 8 {
+                self.warm.remove(at);
+                self.used += u64::from(lent.units) * UNIT;
+                self.blocks[usize::from(number)] = Block::Filling(lent);
+                let place = Place { region: lent.region, block: number, unit: lent.part.offset.into() };
+                return Some(Part { place, touches: None });
+            }
+        }
+        self.lend_cold(units)
+    }
+
+    fn lend_cold(&mut self, units: u32) -> Option<Part> {
+        if let Some(part) = self.allocate(units) {
+            return Some(part);
+        }
+        if self.warm.is_empty() {
+            return None;
+        }
+        self.cool();
+        self.allocate(units)
+    }
+
+    /// Gives warm blocks back to the allocator.
+    pub(super) fn cool(&mut self) {
+        while let Some(number) = self.warm.pop() {
+            self.cool_one(number);
+        }
+    }
+
+    fn cool_one(&mut self, number: u16) {
+        if let Block::Warm(lent) = self.blocks[usize::from(number)] {
+            self.blocks[usize::from(number)] = Block::Free;
+            self.free.push(number);
+            if let Some(Some(region)) = self.regions.get_mut(usize::from(lent.region)) {
+                region.used -= lent.units;
+                region.parts.free(lent.part);
+            }
+        }
+    }
+
+    fn allocate(&mut self, units: u32) -> Option<Part> {
         let number = *self.free.last()?;
         for (at, region) in self.regions.iter_mut().enumerate() {
             let Some(region) = region else { continue };
@@ -126,13 +181,13 @@ impl Books {
     }
 
     fn release(&mut self, number: u16, lent: Lent) {
-        self.blocks[usize::from(number)] = Block::Free;
-        self.free.push(number);
         self.used -= u64::from(lent.units) * UNIT;
-        if let Some(Some(region)) = self.regions.get_mut(usize::from(lent.region)) {
-            region.used -= lent.units;
-            region.parts.free(lent.part);
+        self.blocks[usize::from(number)] = Block::Warm(lent);
+        if self.warm.len() == MAX_WARM {
+            let oldest = self.warm.remove(0);
+            self.cool_one(oldest);
         }
+        self.warm.push(number);
     }
 
     /// Numbers of the blocks that the peer has.
@@ -147,7 +202,7 @@ impl Books {
 
     /// Blocks in use.
     pub(super) fn lent(&self) -> u64 {
-        BLOCKS - self.free.len() as u64
+        BLOCKS - self.free.len() as u64 - self.warm.len() as u64
     }
 
     pub(super) fn is_unused(&self, region: usize) -> bool {
@@ -211,6 +266,7 @@ mod tests {
             }
             prop_assert_eq!((books.used(), books.lent()), (0, 0));
             // The whole region is one piece again.
+            books.cool();
             prop_assert!(books.lend(1 << 20).is_some());
         }
     }
@@ -224,6 +280,7 @@ mod tests {
         }
         assert_eq!(books.lend(1), None);
         books.cancel(7);
+        assert_eq!(books.lent(), BLOCKS - 1);
         assert_eq!(books.lend(1).map(|part| part.place.block), Some(7));
     }
 }

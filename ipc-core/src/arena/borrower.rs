@@ -11,7 +11,7 @@ use crate::os::region::Region;
 use crate::ring::Violation;
 use crate::sync::AtomicU64;
 use core::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::vec::Vec;
 
 /// The way back of blocks, shared by the receiver and the messages that it holds.
@@ -19,10 +19,10 @@ pub(crate) struct WayBack {
     /// Valid as long as the owner of the mapping, which keeps this value beside it, lives.
     exchange: NonNull<Exchange>,
     barrier: Barrier,
-    hands: Mutex<(Giver, Waker)>,
+    giver: Giver,
 }
 
-// SAFETY: the exchange area is made of atomics; giving goes through the lock.
+// SAFETY: the exchange area is made of atomics; giving is for any thread.
 unsafe impl Send for WayBack {}
 // SAFETY: as above.
 unsafe impl Sync for WayBack {}
@@ -31,7 +31,7 @@ impl WayBack {
     /// # Safety
     /// The exchange area stays valid while the value is used, and has no other receiver.
     pub(crate) unsafe fn new(exchange: NonNull<Exchange>, barrier: Barrier) -> Self {
-        Self { exchange, barrier, hands: Mutex::default() }
+        Self { exchange, barrier, giver: Giver::default() }
     }
 
     fn exchange(&self) -> &Exchange {
@@ -40,12 +40,12 @@ impl WayBack {
     }
 
     /// Gives a block back. True: a sender that sleeps must be woken.
+    #[inline]
     pub(crate) fn give(&self, block: u16) -> bool {
         let exchange = self.exchange();
-        let mut hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
-        let (giver, waker) = &mut *hands;
-        giver.give(&exchange.returned, block.into());
-        waker.call(&exchange.ticket, self.barrier) == Call::Ring
+        self.giver.give(&exchange.returned, block.into());
+        // A waker that remembers no answers: a sender that sleeps may be rung more than once before it has woken, and never less.
+        Waker::default().call(&exchange.ticket, self.barrier) == Call::Ring
     }
 
     /// The word that says how much of a block is written.

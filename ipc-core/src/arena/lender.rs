@@ -21,9 +21,9 @@ use std::vec::Vec;
 
 /// Address space that an arena begins with and grows by, in bytes. Takes memory only where it is used.
 pub(crate) const REGION: u64 = 64 << 20;
-/// Bytes that are lent between two looks at what came back: such a round of blocks stays in the cache of a processor, and
+/// Bytes that are lent between two looks at what came back: such a round of blocks stays in a shared cache, and
 /// the line of words that the receiver writes is fetched once for several of them.
-const LOOK_AFTER: u64 = 512 << 10;
+const LOOK_AFTER: u64 = 8 << 20;
 /// The most blocks that are lent between two looks: as many words of returned blocks as a cache line has.
 const MAX_LOOK: u32 = 8;
 /// A region that was not used for so long is given up.
@@ -128,12 +128,8 @@ impl Lender {
         unsafe { self.exchange.as_ref() }
     }
 
-    /// The largest message a block can hold, in bytes.
-    pub(crate) fn max_block(&self) -> u64 {
-        self.limit
-    }
-
     /// Lends a block of `len` bytes. Its bytes hold whatever they held.
+    #[inline]
     pub(crate) fn lend(&mut self, len: u64) -> Result<Lent, Refused> {
         self.blocks += 1;
         self.bytes += len;
@@ -143,6 +139,11 @@ impl Lender {
         if let Some(part) = self.books.lend(len) {
             return self.lent(part);
         }
+        self.lend_late(len)
+    }
+
+    #[cold]
+    fn lend_late(&mut self, len: u64) -> Result<Lent, Refused> {
         self.collect().map_err(Refused::Violation)?;
         if let Some(part) = self.books.lend(len) {
             return self.lent(part);
@@ -159,6 +160,7 @@ impl Lender {
         }
     }
 
+    #[inline]
     fn lent(&mut self, part: Part) -> Result<Lent, Refused> {
         let Part { place, touches } = part;
         let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
@@ -208,6 +210,7 @@ impl Lender {
     /// A region that nothing was lent from for so long that it should be given up.
     pub(crate) fn idle_region(&mut self, idle: Duration) -> Option<u8> {
         let now = Instant::now();
+        self.books.cool();
         for (at, region) in self.regions.iter_mut().enumerate() {
             let Some(region) = region else { continue };
             if !self.books.is_unused(at) {

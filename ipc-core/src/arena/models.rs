@@ -63,7 +63,7 @@ fn a_block_that_came_back_is_written_only_after_the_receiver_has_read_it() {
         shared.write(1, 8);
         let receiver = shared.clone();
         let reading = thread::spawn(move || {
-            let mut giver = Giver::default();
+            let giver = Giver::default();
             // Out of order.
             for block in [1, 0] {
                 assert_eq!(receiver.read(block), 7 + block as u64);
@@ -88,7 +88,7 @@ fn a_block_goes_round_more_often_than_there_are_slots() {
         let shared = Shared::new();
         let receiver = shared.clone();
         let reading = thread::spawn(move || {
-            let mut giver = Giver::default();
+            let giver = Giver::default();
             for round in 1..=3 {
                 while receiver.published.load(Ordering::Acquire) != round {
                     thread::yield_now();
@@ -151,5 +151,41 @@ fn a_sender_that_waits_for_a_block_is_woken_by_it() {
         let seen = Taker::default().is_ready(&shared.slots);
         let rung = giving.join().expect("the receiver ends");
         assert!(seen || rung);
+    });
+}
+
+#[test]
+fn two_threads_of_a_receiver_give_back_at_once() {
+    explore(|| {
+        let shared = Shared::new();
+        let giver = Arc::new(Giver::default());
+        let other = (shared.clone(), giver.clone());
+        let giving = thread::spawn(move || {
+            let (shared, giver) = other;
+            shared.read(1);
+            giver.give(&shared.slots, 1);
+        });
+        let taking = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let mut taker = Taker::default();
+                let mut taken = Vec::new();
+                while taken.len() < 2 {
+                    match taker.take(&shared.slots) {
+                        Some(block) => {
+                            shared.write(block as usize, 1);
+                            taken.push(block);
+                        }
+                        None => thread::yield_now(),
+                    }
+                }
+                taken.sort_unstable();
+                taken
+            })
+        };
+        shared.read(0);
+        giver.give(&shared.slots, 0);
+        giving.join().expect("the other thread ends");
+        assert_eq!(taking.join().expect("the sender ends"), [0, 1]);
     });
 }

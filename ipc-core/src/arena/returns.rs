@@ -1,7 +1,7 @@
 //! The way back of blocks: the receiver writes their numbers into a ring of words, the sender takes them out.
 //!
-//! Promise: a number that was given is taken once, and everything the receiver did with the block before lies before it. Refusal: the
-//! numbers are not judged; only the lender knows which blocks are out.
+//! Promise: a number that was given is taken once, and everything the receiver did with the block before lies before it. Any thread of
+//! the receiver gives, without a lock. Refusal: the numbers are not judged; only the lender knows which blocks are out.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -11,20 +11,23 @@ fn stamp(position: u64, slots: usize) -> u64 {
     (position / slots as u64).wrapping_add(1) << 32
 }
 
-/// The receiver's side.
+/// The receiver's side, shared by its threads.
 #[derive(Debug, Default)]
 pub(crate) struct Giver {
-    position: u64,
+    /// Blocks given so far: each thread takes the next slot. Not in shared memory.
+    position: AtomicU64,
 }
 
 impl Giver {
     /// Gives block `number` back. There are as many slots as blocks, so there is always room.
     #[inline]
-    pub(crate) fn give(&mut self, slots: &[AtomicU64], number: u32) {
-        let slot = &slots[self.position as usize % slots.len()];
+    pub(crate) fn give(&self, slots: &[AtomicU64], number: u32) {
+        // Relaxed: it only keeps threads apart. Slots may be filled out of turn; the taker waits for the first. A thread cannot die
+        // between the two steps without its process, and then the taker gets everything back anyway.
+        let position = self.position.fetch_add(1, Ordering::Relaxed);
+        let slot = &slots[position as usize % slots.len()];
         // [B1] reading the block is finished; pairs with [B2].
-        slot.store(stamp(self.position, slots.len()) | u64::from(number), Ordering::Release);
-        self.position += 1;
+        slot.store(stamp(position, slots.len()) | u64::from(number), Ordering::Release);
     }
 }
 
@@ -63,7 +66,7 @@ mod tests {
     #[test]
     fn numbers_come_back_once_and_in_the_order_in_which_they_were_given() {
         let slots: [AtomicU64; 4] = Default::default();
-        let (mut giver, mut taker) = (Giver::default(), Taker::default());
+        let (giver, mut taker) = (Giver::default(), Taker::default());
         for round in 0..10_u32 {
             assert_eq!(taker.take(&slots), None);
             for number in 0..=round % 4 {
@@ -81,7 +84,7 @@ mod tests {
     fn the_end_of_all_stamps_is_survived() {
         let slots: [AtomicU64; 4] = Default::default();
         let late = (u64::from(u32::MAX) - 1) * 4;
-        let (mut giver, mut taker) = (Giver { position: late }, Taker { position: late });
+        let (giver, mut taker) = (Giver { position: AtomicU64::new(late) }, Taker { position: late });
         for number in 0..16 {
             giver.give(&slots, number);
             assert_eq!(taker.take(&slots), Some(number));

@@ -306,6 +306,9 @@ impl<T: Trust> Receiver<T> {
                 if record.is_plain() {
                     return Ok(Body::in_record(&record));
                 }
+                if let Some(body) = self.in_block(&record) {
+                    return Ok(body);
+                }
                 if let Some(body) = self.wait_open(record, &deadline, &mut made)? {
                     return Ok(body);
                 }
@@ -344,6 +347,9 @@ impl<T: Trust> Receiver<T> {
         loop {
             if record.is_plain() {
                 return Ok(Some(Body::in_record(&record)));
+            }
+            if let Some(body) = self.in_block(&record) {
+                return Ok(Some(body));
             }
             if let Some(descriptor) = self.interpret(&record)? {
                 return match self.open(&record, &descriptor) {

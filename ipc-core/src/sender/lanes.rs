@@ -31,6 +31,8 @@ use std::vec::Vec;
 const STREAM_FROM: u64 = 8 << 10;
 /// Bytes between two words of progress: few enough that the receiver is close behind, many enough that the word is no burden.
 const STREAM_STEP: usize = 16 << 10;
+/// Blocks that are lent between two looks whether a region lies idle.
+const TRIM_AFTER: u32 = 1024;
 /// The most messages in files of their own, or in packets beside the ring, that are sent and not consumed.
 const MAX_IN_FLIGHT: usize = 64;
 
@@ -99,6 +101,10 @@ pub(crate) struct Lanes {
     lender: Option<Lender>,
     outlet: Option<Outlet<'static>>,
     router: Router,
+    /// The largest message there is a lane for, and that the receiver accepts, in bytes.
+    max_message: u64,
+    /// The largest message that fits a block, in bytes; 0 without an arena.
+    max_block: u64,
     /// Messages of credit that the receiver gives.
     credit: u64,
     /// Beside each the number of the message, counted from 0.
@@ -135,7 +141,10 @@ impl Lanes {
             message: credit.message.min(descriptor::MAX_LENGTH),
         };
         let router = calibration::router(link.mode, limits);
+        let max_message = router.costs().largest().unwrap_or(limits.ring).min(limits.message);
         let lanes = Self {
+            max_message,
+            max_block: if lender.is_some() { limits.arena.min(max_message) } else { 0 },
             lender,
             outlet,
             router,
@@ -177,8 +186,9 @@ impl Lanes {
     }
 
     /// The largest block that the arena can have, in bytes.
+    #[inline]
     pub(super) fn max_block(&self) -> u64 {
-        self.lender.as_ref().map_or(0, Lender::max_block)
+        self.max_block
     }
 
     /// Says whether messages on this lane lie in the queue itself.
@@ -186,9 +196,8 @@ impl Lanes {
         lane == Lane::Inline || lane == Lane::Kernel && self.outlet.is_some()
     }
 
-    pub(super) fn max_message(&self, ring: u64, link: &Link) -> u64 {
-        let message = link.peer_credit.message.min(descriptor::MAX_LENGTH);
-        self.router.costs().largest().unwrap_or(ring).min(message)
+    pub(super) fn max_message(&self) -> u64 {
+        self.max_message
     }
 
     pub(super) fn arena(&self) -> ArenaStatus {
@@ -623,8 +632,10 @@ impl<T: Trust> Sender<T> {
         patience: Patience,
         made: &mut Option<Deadline>,
     ) -> Result<(), SendError> {
-        self.claim_slow(descriptor::SIZE as usize, patience, made)?;
-        self.put_beside(files, patience, made)
+        if !self.producer.claim_fast(descriptor::SIZE as usize) {
+            self.claim_slow(descriptor::SIZE as usize, patience, made)?;
+        }
+        if files.is_empty() { Ok(()) } else { self.put_beside(files, patience, made) }
     }
 
     /// Sends files ahead of the record that they belong to.
@@ -668,6 +679,7 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Lends a block; waits for one, or lets the arena grow.
+    #[inline]
     pub(super) fn lend(
         &mut self,
         len: u64,
@@ -675,7 +687,18 @@ impl<T: Trust> Sender<T> {
         made: &mut Option<Deadline>,
     ) -> Result<Lent, SendError> {
         self.lanes.lent += 1;
-        if self.lanes.lent >= 1024 {
+        if self.lanes.lent < TRIM_AFTER
+            && let Some(lender) = &mut self.lanes.lender
+            && let Ok(lent) = lender.lend(len)
+        {
+            return Ok(lent);
+        }
+        self.lend_slow(len, patience, made)
+    }
+
+    #[cold]
+    fn lend_slow(&mut self, len: u64, patience: Patience, made: &mut Option<Deadline>) -> Result<Lent, SendError> {
+        if self.lanes.lent >= TRIM_AFTER {
             self.lanes.lent = 0;
             self.trim_regions(None)?;
         }

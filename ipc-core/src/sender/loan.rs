@@ -66,6 +66,7 @@ impl<T: Trust> Sender<T> {
     /// frame.send()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline]
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_, T>, SendError> {
         self.loan_with(len, Patience::Endless)
     }
@@ -86,17 +87,12 @@ impl<T: Trust> Sender<T> {
         self.loan_with(len, Patience::Until(timeout))
     }
 
+    #[inline]
     fn loan_with(&mut self, len: usize, patience: Patience) -> Result<Loan<'_, T>, SendError> {
         self.check()?;
-        let (bytes, max) = (len as u64, self.max_message());
-        if bytes > max {
-            return Err(SendError::TooLarge { len: bytes, max });
-        }
-        let memory = if !self.link.mode.has_arena() {
-            Memory::Private(std::vec![0; len])
-        } else if bytes <= self.lanes.max_block() {
+        let memory = if len as u64 <= self.lanes.max_block() {
             let mut made = None;
-            let lent = self.lend(bytes, patience, &mut made)?;
+            let lent = self.lend(len as u64, patience, &mut made)?;
             // The record is claimed now, so that sending cannot fail later.
             if let Err(error) = self.prepare_record(&[], patience, &mut made) {
                 self.cancel(lent);
@@ -104,9 +100,21 @@ impl<T: Trust> Sender<T> {
             }
             Memory::Block(lent)
         } else {
-            Memory::Draft(self.draft(bytes)?)
+            self.memory_beside_the_arena(len)?
         };
         Ok(Loan { sender: self, memory: ManuallyDrop::new(memory), len, capacity: len })
+    }
+
+    #[cold]
+    fn memory_beside_the_arena(&self, len: usize) -> Result<Memory, SendError> {
+        let (bytes, max) = (len as u64, self.max_message());
+        if bytes > max {
+            return Err(SendError::TooLarge { len: bytes, max });
+        }
+        Ok(match self.link.mode.has_arena() {
+            false => Memory::Private(std::vec![0; len]),
+            true => Memory::Draft(self.draft(bytes)?),
+        })
     }
 
     /// Lends memory for one value, to be written in place.

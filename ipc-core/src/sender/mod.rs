@@ -215,7 +215,7 @@ impl<T: Trust> Sender<T> {
     /// The largest message this connection takes, in bytes: what the peer accepts.
     #[must_use]
     pub fn max_message(&self) -> u64 {
-        self.lanes.max_message(self.producer.max_record(), &self.link)
+        self.lanes.max_message()
     }
 
     /// The largest message that can be [reserved](Self::reserve) in the ring, in bytes: a quarter of it, less 8.
