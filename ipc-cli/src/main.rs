@@ -8,7 +8,6 @@ mod bench;
 mod demo;
 mod failure;
 mod ls;
-#[allow(dead_code, unused_imports, reason = "the benchmarks that draw come next")]
 mod plot;
 mod progress;
 mod transfer;

@@ -4,12 +4,14 @@
 //! round, because a shared machine changes its pace between rounds. Refusal: no verdict; the table in docs/PERFORMANCE.md has
 //! the targets.
 
+mod columns;
 mod floor;
 mod ours;
 mod process;
+mod remap;
 mod stats;
 
-use crate::failure::Failure;
+use crate::failure::{EXIT_CODES, Failure};
 use clap::ValueEnum;
 use floor::{copy, handover, index_ring, ping_pong, stamped_ring};
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -20,7 +22,10 @@ use std::time::Duration;
 
 /// Measure latency or throughput between two pinned processes, beside the raw floor.
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to measure.
     #[arg(value_enum, default_value_t = Kind::All)]
     kind: Kind,
@@ -42,6 +47,14 @@ pub(crate) struct Args {
     /// Print one JSON object per case, in an array.
     #[arg(long)]
     json: bool,
+}
+
+/// Measurements with options of their own: one file or folder each, with an `Args` and a `run`.
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Measures what remaps and page faults cost beside a stream of messages
+    #[command(after_help = EXIT_CODES)]
+    Remap(remap::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -135,6 +148,13 @@ impl Wait {
 /// # Errors
 /// The machine has fewer than two processors, or a side failed.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        Some(Command::Remap(args)) => remap::run(args),
+        None => run_comparison(args),
+    }
+}
+
+fn run_comparison(args: &Args) -> Result<(), Failure> {
     let told = |error: Box<dyn std::error::Error>| Failure::runtime(error.to_string());
     let duo = Duo::new().map_err(told)?;
     let cpus = duo.cpus();

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs both sides over a fresh connection with this wait strategy.
-fn connected<T>(
+///
+/// # Errors
+/// As [`Duo::run`], or the two could not connect.
+pub(super) fn connected<T>(
     duo: &Duo,
     strategy: WaitStrategy,
     server: impl FnOnce(&Side<'_>, Connection) -> Fallible<T>,

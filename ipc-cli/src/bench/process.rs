@@ -223,6 +223,21 @@ impl Duo {
         (self.parent_cpu, self.child_cpu)
     }
 
+    /// A CPU for a third thread, on a core of its own if there is such; `None` if only two CPUs are allowed. Not to be called
+    /// during a run, when only one is.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell which CPUs are allowed.
+    pub(crate) fn spare_cpu(&self) -> Fallible<Option<usize>> {
+        let allowed = sched_getaffinity(None).map_err(|errno| format!("cannot read the allowed CPUs: {errno}"))?;
+        let taken = [self.parent_cpu, self.child_cpu];
+        let spare: Vec<usize> =
+            (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu) && !taken.contains(cpu)).collect();
+        let siblings = taken.map(siblings_of).concat();
+        Ok(spare.iter().find(|cpu| !siblings.contains(cpu)).or(spare.first()).copied())
+    }
+
     /// Forks a child, pins both processes, runs `child` in it and `parent` here, and waits for its end.
     ///
     /// The calling thread must be the only one of the process: a child forked while another thread holds
@@ -277,7 +292,7 @@ fn child_main(page: &ControlPage, parent: Pid, cpu: usize, work: impl FnOnce(&Si
         if getppid() != Some(parent) {
             return Err("the parent ended before the child began".into());
         }
-        set_cpus(&only(cpu))?;
+        pin_thread(cpu)?;
         work(&Side { page, child: None })
     });
     let code = match catch_unwind(guarded) {
@@ -351,7 +366,7 @@ struct Pin {
 impl Pin {
     fn to(cpu: usize) -> Fallible<Self> {
         let before = sched_getaffinity(None).map_err(|errno| format!("cannot read the allowed CPUs: {errno}"))?;
-        set_cpus(&only(cpu))?;
+        pin_thread(cpu)?;
         Ok(Self { before })
     }
 }
@@ -361,6 +376,15 @@ impl Drop for Pin {
         // A refusal leaves the thread pinned, which slows later work but spoils no result.
         let _ = set_cpus(&self.before);
     }
+}
+
+/// Has the calling thread run on `cpu` alone from now on.
+///
+/// # Errors
+///
+/// The system does not allow it.
+pub(crate) fn pin_thread(cpu: usize) -> Fallible<()> {
+    set_cpus(&only(cpu))
 }
 
 fn only(cpu: usize) -> CpuSet {
