@@ -3,7 +3,8 @@
 //! Promise: measured points with their spread, the control, the model, and where remaps cost one message in a hundred.
 //! Refusal: what was measured without remaps has no place on a logarithmic axis; it is a line of its own.
 
-use super::report::{Report, model, name};
+use super::report::{Report, model};
+use super::text::name;
 use crate::plot::{Axis, Chart, Look, Marker, Point, Scale, Series, Unit};
 
 /// Points of a model's line.

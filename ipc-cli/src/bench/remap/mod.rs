@@ -10,6 +10,7 @@ mod interrupt;
 mod rate;
 mod report;
 mod stream;
+mod text;
 mod thread;
 
 use super::columns::Steps;

@@ -6,7 +6,6 @@
 //! Promise: each model value can be recomputed from r, c and t of its row. Refusal: c is not adjusted to make a model fit, except
 //! where it is called `loss`.
 
-use super::super::columns::columns;
 use super::super::process::Fallible;
 use super::super::stats::Summary;
 use super::faults::Fault;
@@ -15,43 +14,38 @@ use super::rate::Rate;
 use super::stream::{End, MESSAGE, Sample, Setup};
 use super::thread::Kind;
 use super::{Trial, Turn};
-use crate::plot::Unit;
 use serde::Serialize;
-use std::fmt::Write as _;
-
-/// The ratio of the longest t to the shortest from which on a reader is warned.
-const UNSTEADY: f64 = 1.3;
 
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// Which processor did what.
-    processors: Processors,
+    pub(super) processors: Processors,
     /// Which process remapped.
-    side: End,
+    pub(super) side: End,
     /// Bytes of a remap.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Bytes of a message.
-    message_bytes: usize,
-    rounds: usize,
+    pub(super) message_bytes: usize,
+    pub(super) rounds: usize,
     /// How long each stream was timed, seconds.
-    run_seconds: f64,
+    pub(super) run_seconds: f64,
     /// t: nanoseconds a message while nothing is remapped.
     pub(super) t_ns: Summary,
     /// A row for each kind and rate.
     pub(super) remaps: Vec<Row>,
     /// One c for each kind and meaning, over all rates.
     pub(super) costs: Vec<Costs>,
-    faults: Vec<Fault>,
+    pub(super) faults: Vec<Fault>,
 }
 
 #[derive(Debug, Serialize)]
-struct Processors {
-    receiver: usize,
-    sender: usize,
-    thread: usize,
+pub(super) struct Processors {
+    pub(super) receiver: usize,
+    pub(super) sender: usize,
+    pub(super) thread: usize,
     /// The process whose processor the thread uses too.
-    thread_shares_with: Option<End>,
+    pub(super) thread_shares_with: Option<End>,
 }
 
 /// One kind at one rate.
@@ -59,7 +53,7 @@ struct Processors {
 pub(super) struct Row {
     pub(super) kind: Kind,
     /// The rate that was asked for.
-    asked: Rate,
+    pub(super) asked: Rate,
     /// r: the rate that was reached.
     pub(super) remaps_per_second: Summary,
     /// Messages a second under remaps.
@@ -67,19 +61,19 @@ pub(super) struct Row {
     /// Messages a second with a thread that takes as much time at the same times and remaps nothing.
     pub(super) control_messages_per_second: Summary,
     /// How often the control's thread did so.
-    control_times_per_second: Summary,
+    pub(super) control_times_per_second: Summary,
     /// Processor time of the thread as a part of the time that passed.
-    thread_share: Summary,
+    pub(super) thread_share: Summary,
     /// The same for the control.
-    control_thread_share: Summary,
+    pub(super) control_thread_share: Summary,
     /// c as the processor time of the munmap or mprotect call; none without remaps.
-    c_call_ns: Option<Summary>,
+    pub(super) c_call_ns: Option<Summary>,
     /// c as all the processor time of the thread, for each remap.
-    c_thread_ns: Option<Summary>,
+    pub(super) c_thread_ns: Option<Summary>,
     /// c from the loss of throughput: (1 − messages per second · t) / r.
-    c_loss_ns: Option<Summary>,
+    pub(super) c_loss_ns: Option<Summary>,
     /// c of the remap alone, from the loss against the control: (control − remapping) · t / r.
-    c_alone_ns: Option<Summary>,
+    pub(super) c_alone_ns: Option<Summary>,
     /// What the model says, for each c that can be put into it.
     pub(super) models: Vec<Model>,
 }
@@ -109,7 +103,7 @@ pub(super) struct Model {
     /// Measured over model; none where the model leaves no time for messages.
     pub(super) ratio: Option<f64>,
     /// The same in each round, with its own r and t. Steadier where the machine changes its pace between rounds.
-    paired_ratio: Option<Summary>,
+    pub(super) paired_ratio: Option<Summary>,
 }
 
 /// The costs of one kind, each over all of its rates.
@@ -117,17 +111,17 @@ pub(super) struct Model {
 pub(super) struct Costs {
     pub(super) kind: Kind,
     /// The processor time of the munmap or mprotect call: the rows' medians.
-    call_ns: Summary,
+    pub(super) call_ns: Summary,
     /// All the processor time of the thread, for each remap: the rows' medians.
-    thread_ns: Summary,
+    pub(super) thread_ns: Summary,
     /// In each round, what makes the squares of the differences between losses and r·c least.
     pub(super) loss_ns: Summary,
     /// The same for the losses against the control.
-    alone_ns: Summary,
+    pub(super) alone_ns: Summary,
     /// What a remap takes from another processor that runs the process, measured without messages.
-    interrupted_ns: Option<Summary>,
+    pub(super) interrupted_ns: Option<Summary>,
     /// Remaps a second at which that was measured.
-    interrupted_at_per_second: Option<Summary>,
+    pub(super) interrupted_at_per_second: Option<Summary>,
 }
 
 /// Messages a second at `t_ns` nanoseconds a message, with `r` remaps a second of `c_ns` nanoseconds each.
@@ -295,168 +289,6 @@ impl Costs {
             interrupted_ns: interrupted(|found| found.nanoseconds)?,
             interrupted_at_per_second: interrupted(|found| found.remaps_per_second)?,
         }))
-    }
-}
-
-impl Report {
-    /// The report for people.
-    pub(super) fn text(&self) -> String {
-        let cpus = &self.processors;
-        let mut text = self.remap_table() + &self.cost_table() + &self.model_table();
-        let side = match self.side {
-            End::Receiver => "receiving",
-            End::Sender => "sending",
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{side} process remaps {}; receiver on processor {}, sender on {}, remapping thread on {}{}\n",
-            Unit::Bytes.show(self.bytes as f64),
-            cpus.receiver,
-            cpus.sender,
-            cpus.thread,
-            match cpus.thread_shares_with {
-                Some(End::Receiver) => ", which it shares with the receiver",
-                Some(End::Sender) => ", which it shares with the sender",
-                None => ", its own",
-            }
-        );
-        text.push_str(&self.fault_table());
-        text
-    }
-
-    fn cost_table(&self) -> String {
-        let titles = ["c of a remap", "call", "thread", "interrupted", "spread", "loss", "spread", "alone", "spread"];
-        let mut rows = vec![titles.map(String::from).to_vec()];
-        let ns = |value| Unit::Nanoseconds.show(value);
-        let spread = |summary: &Summary| format!("{}..{}", ns(summary.min), ns(summary.max));
-        for costs in &self.costs {
-            let mut cells = vec![name(costs.kind).into(), ns(costs.call_ns.median), ns(costs.thread_ns.median)];
-            for summary in [costs.interrupted_ns.as_ref(), Some(&costs.loss_ns), Some(&costs.alone_ns)] {
-                cells.extend([
-                    summary.map_or("-".into(), |summary| ns(summary.median)),
-                    summary.map_or("-".into(), spread),
-                ]);
-            }
-            rows.push(cells);
-        }
-        let legend = "call: in munmap or mprotect; thread: all its processor time; interrupted: from another processor that runs \
-                      the process;\nloss: from the loss of throughput; alone: from the loss against the control\n\n";
-        columns(&rows, 1) + legend
-    }
-
-    fn remap_table(&self) -> String {
-        let titles = ["remap", "asked", "r", "messages", "spread", "control", "spread", "thread", "control's"];
-        let mut rows = vec![titles.map(String::from).to_vec()];
-        let spread = |summary: &Summary| format!("{}..{}", per_second(summary.min), per_second(summary.max));
-        for row in &self.remaps {
-            rows.push(vec![
-                name(row.kind).into(),
-                row.asked.to_string(),
-                per_second(row.remaps_per_second.median),
-                per_second(row.messages_per_second.median),
-                spread(&row.messages_per_second),
-                per_second(row.control_messages_per_second.median),
-                spread(&row.control_messages_per_second),
-                format!("{:.0} %", row.thread_share.median * 100.0),
-                format!("{:.0} %", row.control_thread_share.median * 100.0),
-            ]);
-        }
-        let legend = "control: the thread takes as much processor time at the same rate and remaps nothing; \
-                      thread, control's: that processor time\n\n";
-        columns(&rows, 1) + legend
-    }
-
-    fn model_table(&self) -> String {
-        let mut titles = ["model", "r", "c here", "measured"].map(String::from).to_vec();
-        for model in self.remaps.iter().take(1).flat_map(|row| &row.models) {
-            titles.extend([format!("c {}", meaning(model.c)), "model".into(), "ratio".into(), "spread".into()]);
-        }
-        let mut rows = vec![titles];
-        for row in self.remaps.iter().filter(|row| row.c_loss_ns.is_some()) {
-            let mut cells = vec![
-                name(row.kind).into(),
-                per_second(row.remaps_per_second.median),
-                row.c_loss_ns.map_or("-".into(), |c| Unit::Nanoseconds.show(c.median)),
-                per_second(row.messages_per_second.median),
-            ];
-            for model in &row.models {
-                let (ratio, spread) = match &model.paired_ratio {
-                    Some(ratio) => (format!("{:.2}", ratio.median), format!("{:.2}..{:.2}", ratio.min, ratio.max)),
-                    None => ("-".into(), "-".into()),
-                };
-                let c = Unit::Nanoseconds.show(model.c_ns);
-                cells.extend([c, per_second(model.messages_per_second), ratio, spread]);
-            }
-            rows.push(cells);
-        }
-        let t = &self.t_ns;
-        let [middle, least, most] = [t.median, t.min, t.max].map(|value| Unit::Nanoseconds.show(value));
-        let times =
-            format!("t = {middle} [{least}..{most}], {} rounds in turns, {} s each", self.rounds, self.run_seconds);
-        format!(
-            "{}model: (1 − r·c) / t with {times}; ratio: measured / model, round by round;\n\
-             c here: from the loss at this rate{}\n\n",
-            columns(&rows, 1),
-            if t.max > UNSTEADY * t.min {
-                "\nthis machine changed its pace meanwhile, or was not left alone: see the spread of t"
-            } else {
-                ""
-            }
-        )
-    }
-
-    fn fault_table(&self) -> String {
-        let titles = ["memory", "size", "before, a page", "first touch", "second touch", "total", "spread", "a byte"];
-        let mut rows = vec![titles.map(String::from).to_vec()];
-        let mut missing = String::new();
-        let ns = |value| Unit::Nanoseconds.show(value);
-        for fault in &self.faults {
-            let mut cells = vec![fault.way.name().into(), Unit::Bytes.show(fault.bytes as f64)];
-            match &fault.cost {
-                Some(cost) => cells.extend([
-                    ns(cost.prepare_ns_per_page.median),
-                    ns(cost.first_touch_ns_per_page.median),
-                    ns(cost.second_touch_ns_per_page.median),
-                    ns(cost.total_ns_per_page.median),
-                    format!("{}..{}", ns(cost.total_ns_per_page.min), ns(cost.total_ns_per_page.max)),
-                    ns(cost.total_ns_per_byte),
-                ]),
-                None => {
-                    let (way, size) = (fault.way.name(), Unit::Bytes.show(fault.bytes as f64));
-                    let reason = fault.unavailable.as_deref().unwrap_or("not measured");
-                    let _ = writeln!(missing, "{way}, {size}: {reason}");
-                    continue;
-                }
-            }
-            rows.push(cells);
-        }
-        format!(
-            "{}each 4 KiB page of a fresh memfd; total: before and first touch, less the second touch\n{missing}",
-            columns(&rows, 1)
-        )
-    }
-}
-
-fn per_second(value: f64) -> String {
-    Unit::PerSecond.show(value)
-}
-
-/// What a kind is called in tables.
-pub(super) fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Unrelated => "unrelated memory",
-        Kind::Segment => "the segment again",
-        Kind::Protect => "mprotect",
-    }
-}
-
-fn meaning(c: Meaning) -> &'static str {
-    match c {
-        Meaning::Call => "call",
-        Meaning::Thread => "thread",
-        Meaning::Interrupted => "interrupted",
-        Meaning::Loss => "loss",
     }
 }
 
