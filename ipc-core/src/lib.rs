@@ -94,7 +94,8 @@
 //! # Without an operating system
 //!
 //! With `default-features = false` the crate is `no_std` and does not allocate. What is left works on memory that the
-//! caller hands in: [`ring`] (also as a `static`), [`cell`], [`offset`], [`doorbell`], [`layout`] and [`version`].
+//! caller hands in: [`ring`] (also as a `static`), [`cell`], [`offset`], [`doorbell`], [`layout`] and [`version`]; [`router`]
+//! needs no memory.
 //!
 //! ```
 //! use ipc_core::ring::StaticRing;

@@ -37,7 +37,7 @@ impl<'a> Bands<'a> {
     }
 
     /// A band that the same lane may follow.
-    fn part(&mut self) -> Option<Band> {
+    pub(super) fn part(&mut self) -> Option<Band> {
         let from = self.from?;
         let (lane, upto, after) = match self.over.order(from) {
             Some((order, upto)) => {

@@ -180,6 +180,7 @@ impl fmt::Display for Model {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::tests::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -219,6 +220,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(512))]
+
         #[test]
         fn a_cost_is_finite_and_not_negative_at_every_length(
             fixed in any::<f64>(), per_byte in any::<f64>(), knee in any::<u64>(), len in any::<u64>(),

@@ -101,8 +101,8 @@ fn solve(lead: f64, per_byte: f64) -> Crossover {
 
 /// How far a lead lasts: the largest `x` from 0 to `room` with `lead + per_byte·x ≥ 0`. Nothing if there is no lead at 0.
 pub(super) fn reach(lead: f64, per_byte: f64, room: u64) -> Option<u64> {
-    /// A quotient this much (relatively) below a whole number is that number: the inputs are decimal fractions, so
-    /// 404 / (0.25 − 0.05) need not come out at 2020. It is far more than rounding makes of it, and moves no crossing that
+    /// A quotient this much (relatively) below a whole number is that number: people write decimal fractions, and
+    /// (400 + 0.45·16) / (0.45 − 0.05) comes out below 1018. It is far more than rounding makes of it, and moves no crossing that
     /// is below a terabyte by a byte; costs so close to a crossing are equal for all purposes.
     const SNAP: f64 = 1e-12;
     if lead < 0.0 {
@@ -118,13 +118,19 @@ pub(super) fn reach(lead: f64, per_byte: f64, room: u64) -> Option<u64> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::tests::{any_cost, cost, exact_cost};
+    use super::super::tests::{any_cost, cases, cost, exact_cost};
     use super::*;
     use proptest::prelude::*;
 
     #[test]
     fn the_textbook_example_crosses_at_2020_bytes() {
         assert_eq!(crossover(cost(1500.0, 0.25), cost(400.0, 0.05), 16), Crossover::FirstUpTo(2020));
+    }
+
+    #[test]
+    fn decimal_fractions_cross_where_they_do_on_paper() {
+        // (400 + 0.45·16) / 0.4 = 1018, and 1017.9999999999999 in binary.
+        assert_eq!(crossover(cost(0.0, 0.45), cost(400.0, 0.05), 16), Crossover::FirstUpTo(1018));
     }
 
     #[test]
@@ -191,6 +197,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(512))]
+
         #[test]
         fn each_side_of_the_crossover_has_the_cheaper_lane(
             queue in exact_cost(), shared in exact_cost(), notify_bytes in 0..256_u64,

@@ -15,8 +15,8 @@
 //!
 //! that is the sum of relative errors: weighted least absolute deviations, in which a wild point pulls no harder than any
 //! other. For a given `b`, the best `a` is a weighted median, and what is left is convex in `b`, so a golden-section search
-//! finds it. The expected cost is a running median of the points at first, then the line itself, and the search is repeated.
-//! (Weights from single points would count a point that is ten times too low ten times.)
+//! finds it. The expected cost is the measured one at first, and then, in two more searches, that of the line: a point that is ten
+//! times too low counts ten times to begin with.
 //!
 //! Two lines are the best pair of such fits over all places for a knee. They are used where they say clearly more than one, see
 //! [`fit`].
@@ -29,8 +29,10 @@ use std::fmt;
 pub const MIN_SIZES: usize = 3;
 /// The fewest different lengths on either side of a knee: one of them may be wild.
 const MIN_SIDE: usize = 4;
-/// One line that is off by less than this needs no knee.
+/// One line that is off by less than this in the mean needs no knee.
 const GOOD: f64 = 0.02;
+/// The same for the mean of the lengths that fit best, which two lines can choose.
+const GOOD_MOST: f64 = 0.05;
 /// One line that is off by more than this in the median does not fit.
 const BAD_MEDIAN: f64 = 0.10;
 
@@ -99,15 +101,16 @@ impl fmt::Display for Fit {
 
 /// Fits the cost of a lane to measured points, in any order, any number of them for a length.
 ///
-/// It is one line, unless that is off by more than 2 % and two lines
+/// It is one line, unless that has a mean error of more than 2 % and two lines
 ///
-/// * halve the mean error, of all lengths or of the three quarters that fit best (the rest may be wild),
+/// * halve it,
+/// * or halve the mean error of the three quarters that fit best (the rest may be wild), which is more than 5 %,
 /// * or improve the mean error by a fifth, and one line is off by more than 10 % in the median,
 ///
-/// where the mean is taken over as many lengths as there are beyond the numbers that the model has: two for a line, five for
-/// two lines and the knee between them. Two lines need eight different lengths.
+/// where the mean is taken over as many lengths as there are beyond the numbers that the model has: two for a line; seven for
+/// two lines and a knee, which counts as three because it is the best of all places. Two lines need eight different lengths.
 ///
-/// Time grows with the square of the number of different lengths; some milliseconds for the usual thirty.
+/// Time grows with the square of the number of different lengths: a millisecond for thirty, 0.1 s for two hundred.
 ///
 /// # Errors
 ///
@@ -185,7 +188,7 @@ impl Candidate {
     /// The mean of the `count` smallest errors, corrected for those that are small only because the model has numbers to
     /// make them so.
     fn mean_of(&self, count: usize) -> f64 {
-        let numbers = 3 * self.segments - 1;
+        let numbers = if self.segments == 1 { 2 } else { 7 };
         self.errors[..count].iter().sum::<f64>() / count.saturating_sub(numbers).max(1) as f64
     }
 
@@ -206,9 +209,9 @@ impl Candidate {
     }
 
     fn says_more_than(&self, one: &Self) -> bool {
-        let halved = |two: f64, one: f64| one > GOOD && two <= one / 2.0;
-        halved(self.mean(), one.mean())
-            || halved(self.mean_of_most(), one.mean_of_most())
+        let halved = |two: f64, one: f64, good: f64| one > good && two <= one / 2.0;
+        halved(self.mean(), one.mean(), GOOD)
+            || halved(self.mean_of_most(), one.mean_of_most(), GOOD_MOST)
             || one.median() > BAD_MEDIAN && self.mean() <= 0.8 * one.mean()
     }
 
@@ -276,15 +279,13 @@ struct Search {
 
 impl Search {
     fn new(sizes: &[Point], origin: u64) -> Self {
-        let weighed = |(index, point): (usize, &Point)| {
-            // A running median of up to five.
-            let mut near: Vec<f64> =
-                sizes[index.saturating_sub(2)..sizes.len().min(index + 3)].iter().map(|point| point.ns).collect();
-            near.sort_by(f64::total_cmp);
-            let expected = median(&near, |ns| *ns);
-            Weighed { bytes: (point.bytes - origin) as f64, ns: point.ns, weight: 1.0 / expected, rest: point.ns }
+        let weighed = |point: &Point| Weighed {
+            bytes: (point.bytes - origin) as f64,
+            ns: point.ns,
+            weight: 1.0 / point.ns,
+            rest: point.ns,
         };
-        Self { points: sizes.iter().enumerate().map(weighed).collect() }
+        Self { points: sizes.iter().map(weighed).collect() }
     }
 
     fn weigh(&mut self, expected: impl Fn(f64) -> f64) {
@@ -318,16 +319,9 @@ impl Search {
                 at_right = self.at(right).0;
             }
         }
-        // The search comes close to the ends, but never to them, and a lane where bytes cost nothing should say so.
-        let candidates = [0.0, low, f64::midpoint(low, high), high].map(|per_byte| (self.at(per_byte), per_byte));
-        let mut best = candidates[0];
-        for candidate in candidates {
-            if candidate.0.0 < best.0.0 {
-                best = candidate;
-            }
-        }
-        let ((_, fixed), per_byte) = best;
-        (fixed, per_byte)
+        // The search comes close to zero, but only `low` is zero, and a lane where bytes cost nothing should say so.
+        let per_byte = if self.at(low).0 <= self.at(high).0 { low } else { high };
+        (self.at(per_byte).1, per_byte)
     }
 
     /// The smallest sum of errors with this cost of a byte, and the fixed cost that has it: the weighted median of what is

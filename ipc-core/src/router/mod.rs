@@ -3,7 +3,7 @@
 //! Promise: the chosen lane takes the length that it is chosen for, and is dearer than the cheapest lane by no more
 //! than the bias, by the costs that were given; while lengths stay where they were, a choice is one comparison.
 //! Refusal: nothing here measures, moves a byte or believes a cost to be right. Costs come from a caller who measured
-//! them (with the `std` feature, [`fit`] makes them from points); wrong ones make messages slow, never lost.
+//! them (with the `std` feature, `fit` makes them from points); wrong ones make messages slow, never lost.
 //!
 //! # The model
 //!

@@ -240,7 +240,7 @@ impl Costs {
 
     /// The band that starts at `from`: the best lane there, how far it is best within the piece, and its cost of a byte if
     /// the piece goes on beyond. Within a piece the costs are lines, so each band has a smaller cost of a byte than the
-    /// one before it, `after`; asking for that keeps lines that are equal to rounding from alternating.
+    /// one before it, `after`; asking for that keeps lines that are equal to rounding from being walked byte by byte.
     pub(super) fn band(&self, from: u64, after: Option<f64>) -> Option<(Lane, u64, Option<f64>)> {
         let flatter = |than: Option<f64>| move |per_byte: f64| than.is_none_or(|than| per_byte < than);
         let (lane, cost) = self.cheapest(from, flatter(after))?;

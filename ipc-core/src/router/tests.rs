@@ -17,8 +17,9 @@ pub(super) fn cost(fixed_ns: f64, per_byte_ns: f64) -> Cost {
 
 /// Costs that are exact at lengths below 2^30, also when they are multiplied by 33/32.
 pub(super) fn exact_cost() -> impl Strategy<Value = Cost> {
-    let per_byte = prop_oneof![0..4_u32, 0..1024_u32];
-    (0..1_u32 << 16, per_byte).prop_map(|(fixed, per_byte)| cost(f64::from(fixed), f64::from(per_byte) / 64.0))
+    // Few different numbers give many ties.
+    (prop_oneof![0..4_u32, 0..1_u32 << 16], prop_oneof![0..4_u32, 0..1024_u32])
+        .prop_map(|(fixed, per_byte)| cost(f64::from(fixed), f64::from(per_byte) / 64.0))
 }
 
 /// Every order of magnitude that a cost can have, and the ends.
@@ -111,7 +112,7 @@ fn usual() -> Costs {
         .with(Lane::File, Model::line(cost(20_000.0, 0.5)), u64::MAX)
 }
 
-fn cases(count: u32) -> ProptestConfig {
+pub(super) fn cases(count: u32) -> ProptestConfig {
     ProptestConfig { cases: if cfg!(miri) { 4 } else { count }, failure_persistence: None, ..Default::default() }
 }
 
@@ -245,6 +246,24 @@ fn an_override_that_ends_gives_the_choice_back_to_the_costs() {
     assert_eq!((router.route(64), router.upto()), (Ok(Lane::File), Some(u64::MAX)));
     router.set_override(Override::Auto).expect("always valid");
     assert_eq!(router.route(64), Ok(Lane::Inline));
+}
+
+#[test]
+fn lines_that_are_equal_to_rounding_make_no_more_bands_than_others() {
+    // The difference of both is lost in the fixed cost up to a length of 2^40 and more.
+    let [inline, arena] = [1e-9, 0.999_999_999e-9].map(|per_byte_ns| Model::line(cost(1e12, per_byte_ns)));
+    let costs = Costs::new().with(Lane::Inline, inline, u64::MAX).with(Lane::Arena, arena, u64::MAX);
+    let mut bands = costs.bands();
+    let parts = (0..100).take_while(|_| bands.part().is_some()).count();
+    assert!(parts <= Lane::COUNT, "{parts} parts");
+}
+
+#[test]
+fn no_length_returns_to_the_first_lane_for_certain_while_another_costs_the_same() {
+    let same = Model::line(cost(100.0, 0.5));
+    let costs = Costs::new().with(Lane::Inline, same, 4096).with(Lane::Arena, same, u64::MAX);
+    let router = Router::new(costs).and_then(|router| router.with_bias(0.0)).expect("valid");
+    assert_eq!((router.first(), router.stay_upto(), router.return_upto()), (Lane::Inline, 4096, None));
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! What a fit promises, tried on costs that are known, with noise, wild points and knees.
 
+use super::super::tests::cases;
 use super::*;
 use proptest::prelude::*;
 
@@ -38,10 +39,6 @@ fn difference(one: &Model, other: &Model) -> f64 {
 /// Lines of any balance between fixed cost and bytes.
 fn lines() -> impl Strategy<Value = Cost> {
     (1.0..4.0, -3.0..0.5).prop_map(|(fixed, per_byte): (f64, f64)| cost(10_f64.powf(fixed), 10_f64.powf(per_byte)))
-}
-
-fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig { cases: if cfg!(miri) { 2 } else { count }, failure_persistence: None, ..Default::default() }
 }
 
 #[test]
@@ -98,6 +95,16 @@ fn a_copy_that_outgrows_the_cache_has_a_knee() {
 }
 
 #[test]
+fn a_knee_between_two_lengths_is_where_the_lines_meet() {
+    let (below, knee) = (cost(400.0, 0.05), 300_000);
+    let truth = Model::bent(below, knee, cost(below.at(knee), 0.15));
+    let fit = fit(&measured(&truth, usual_sizes(), 0.0, &mut Random(1))).expect("enough points");
+    let (found, above) = fit.model.above().expect("two lines");
+    assert!(found.abs_diff(knee) < 10, "{fit}");
+    assert!((above.fixed_ns() - below.at(knee)).abs() < 10.0, "{fit}");
+}
+
+#[test]
 fn a_cost_that_jumps_has_a_knee_between_the_lengths_where_it_does() {
     // From 64 KiB on, another way is taken: dearer to begin with, cheaper bytes.
     let truth = Model::bent(cost(300.0, 0.2), 1 << 16, cost(40_000.0, 0.05));
@@ -124,6 +131,34 @@ fn a_knee_is_found_among_wild_measurements() {
         assert_eq!(fit.segments, 2);
         assert!(difference(&fit.model, &truth) < 0.05, "{fit}");
     }
+}
+
+#[test]
+fn a_knee_is_found_though_every_fifth_length_is_wild() {
+    let below = cost(400.0, 0.05);
+    let truth = Model::bent(below, 1 << 14, cost(below.at(1 << 14), 0.1));
+    for first in 0..5 {
+        let mut points = measured(&truth, usual_sizes(), 0.01, &mut Random(9));
+        points.iter_mut().skip(first).step_by(5).for_each(|point| point.ns *= 10.0);
+        let fit = fit(&points).expect("enough points");
+        assert_eq!(fit.segments, 2, "{fit} from {first}");
+        assert!(fit.residual_median < 0.02, "{fit} from {first}");
+    }
+}
+
+#[test]
+fn two_lines_are_used_where_one_is_bad_and_they_are_better_though_not_good() {
+    // Three levels, and every other measurement 10 % too high or too low.
+    let level =
+        |bit: u32| [1.0, 2.0, 4.0, 1.0][usize::from(bit >= 10) + usize::from(bit >= 17) + usize::from(bit >= 21)];
+    let noise = |bit: u32| if (bit * bit / 3).is_multiple_of(2) { 1.1 } else { 0.9 };
+    let point = |bit: u32| {
+        let bytes = 1_u64 << bit;
+        Point { bytes, ns: (400.0 + 0.05 * bytes as f64) * level(bit) * noise(bit) }
+    };
+    let fit = fit(&(3..=24).map(point).collect::<Vec<_>>()).expect("enough points");
+    assert_eq!(fit.segments, 2);
+    assert!(fit.residual_median > 0.1, "{fit}");
 }
 
 #[test]
@@ -159,8 +194,17 @@ fn a_measurement_that_is_no_cost_is_refused_with_its_place() {
     assert!(matches!(fit(&steep), Err(FitError::Cost(CostError { field: "per_byte_ns", .. }))));
 }
 
+#[test]
+fn noise_of_few_lengths_is_no_knee() {
+    let truth = Model::line(cost(400.0, 0.05));
+    for seed in 1..if cfg!(miri) { 2 } else { 300 } {
+        let fit = fit(&measured(&truth, usual_sizes().step_by(2), 0.05, &mut Random(seed))).expect("enough points");
+        assert_eq!(fit.segments, 1, "{fit} of seed {seed}");
+    }
+}
+
 proptest! {
-    #![proptest_config(cases(3000))]
+    #![proptest_config(cases(32))]
 
     #[test]
     fn a_fifth_of_wild_measurements_does_not_move_a_line(truth in lines(), seed in 1..u64::MAX) {
@@ -178,8 +222,8 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_no_knee(truth in lines(), seed in 1..u64::MAX, every in 1..3_usize) {
-        let points = measured(&Model::line(truth), usual_sizes().step_by(every), 0.05, &mut Random(seed));
+    fn noise_is_no_knee(truth in lines(), seed in 1..u64::MAX) {
+        let points = measured(&Model::line(truth), usual_sizes(), 0.05, &mut Random(seed));
         let fit = fit(&points).expect("enough points");
         prop_assert_eq!(fit.segments, 1, "{}", fit);
         prop_assert!(difference(&fit.model, &Model::line(truth)) < 0.12, "{fit} for {truth}");
