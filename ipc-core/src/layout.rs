@@ -246,6 +246,7 @@ pub const LAYOUT_HASH: u64 = fnv1a(&[
     exchange::SIZE,
     core::mem::offset_of!(exchange::Exchange, returned) as u64,
     core::mem::offset_of!(exchange::Exchange, progress) as u64,
+    core::mem::offset_of!(exchange::Exchange, taken) as u64,
     SEGMENT_HEADER_SIZE,
     core::mem::offset_of!(SegmentHeader, to_server_capacity) as u64,
     cfg!(target_endian = "big") as u64,

@@ -70,3 +70,41 @@ fn each_lane_can_be_asked_for() {
         }
     }
 }
+
+/// Large messages to a receiver that waits with a buffer go through a window; to any other, in a block.
+#[test]
+fn an_offer_is_taken_declined_or_withdrawn_and_the_message_arrives_once() {
+    let (mut server, mut client) = pair_of(Mode::Auto);
+    let len = 9 << 20;
+    let sending = std::thread::spawn(move || {
+        for seed in 0..12 {
+            client.send(&content(len, seed)).unwrap();
+            client.send(&[seed as u8]).unwrap();
+        }
+        client
+    });
+    let mut buffer = vec![0; len];
+    for seed in 0..12 {
+        match seed % 4 {
+            0 => assert!(server.recv().unwrap().to_vec() == content(len, seed)),
+            1 => {
+                // Later than the sender has patience.
+                std::thread::sleep(Duration::from_millis(5));
+                assert_eq!(server.recv_into(&mut buffer).unwrap(), len);
+            }
+            2 => {
+                assert!(matches!(server.recv_into(&mut [0; 64]), Err(ipc_core::RecvError::TooShort(_))));
+                assert_eq!(server.recv_into(&mut buffer).unwrap(), len);
+            }
+            _ => assert_eq!(server.recv_into(&mut buffer).unwrap(), len),
+        }
+        assert!(seed % 4 == 0 || buffer == content(len, seed), "message {seed}");
+        assert_eq!(server.recv().unwrap().to_vec(), [seed as u8]);
+    }
+    let mut client = sending.join().unwrap();
+    assert_eq!((client.sender().sent(), server.receiver().received()), (24, 24));
+    drop(server);
+    assert!(client.sender().is_peer_gone());
+    assert!(client.sender().take_undelivered().unwrap().is_empty());
+    assert_eq!(client.sender().arena().used, 0);
+}

@@ -48,6 +48,16 @@ impl WayBack {
         Waker::default().call(&exchange.ticket, self.barrier) == Call::Ring
     }
 
+    /// Says whether a sender that sleeps must be woken for something that was said in another word than that of a block.
+    pub(crate) fn call(&self) -> bool {
+        Waker::default().call(&self.exchange().ticket, self.barrier) == Call::Ring
+    }
+
+    /// The word that says how much of an offer was taken.
+    pub(crate) fn taken(&self, block: u16) -> &AtomicU64 {
+        &self.exchange().taken[usize::from(block) % BLOCKS as usize]
+    }
+
     /// The word that says how much of a block is written.
     #[inline]
     pub(crate) fn progress(&self, block: u16) -> &AtomicU64 {

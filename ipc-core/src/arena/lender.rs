@@ -306,6 +306,11 @@ impl Lender {
         &self.exchange().progress[usize::from(place.block) % BLOCKS as usize]
     }
 
+    /// The word that says how much of an offer was taken.
+    pub(crate) fn taken(&self, place: Place) -> &AtomicU64 {
+        &self.exchange().taken[usize::from(place.block) % BLOCKS as usize]
+    }
+
     /// Says whether a block has come back since the last look.
     pub(crate) fn is_ready(&self) -> bool {
         self.taker.is_ready(&self.exchange().returned)

@@ -10,10 +10,12 @@
 //! |---|---|
 //! | `returns` | the way back of blocks: a ring of words |
 //! | `progress` | how far a copy into a block has got, for a reader that follows it |
+//! | `offer` | very large messages, through a small window |
 //! | `books` | which part of which region is lent |
 //! | `lender` | the sender's side: regions, blocks, credit |
 //! | `borrower` | the receiver's side: regions of the peer, blocks to give back |
 
+pub(crate) mod offer;
 pub(crate) mod progress;
 pub(crate) mod returns;
 

@@ -1,7 +1,8 @@
-//! The way back of blocks, and a copy that is followed, under every order that the memory model allows.
+//! The way back of blocks, a copy that is followed, and an offer, under every order that the memory model allows.
 //!
 //! A block's bytes are a loom cell, which panics when one side touches it while the other may.
 
+use super::offer::{self, Taken};
 use super::progress;
 use super::returns::{Giver, Taker};
 use crate::doorbell::{Barrier, Call, Sleeper, Waker};
@@ -19,6 +20,7 @@ struct Shared {
     published: AtomicU64,
     ticket: AtomicU64,
     progress: AtomicU64,
+    taken: AtomicU64,
 }
 
 // SAFETY: the cells are watched by loom, which fails where this would be wrong.
@@ -35,6 +37,7 @@ impl Shared {
             published: word(),
             ticket: word(),
             progress: word(),
+            taken: word(),
         })
     }
 
@@ -188,4 +191,75 @@ fn two_threads_of_a_receiver_give_back_at_once() {
         giving.join().expect("the other thread ends");
         assert_eq!(taking.join().expect("the sender ends"), [0, 1]);
     });
+}
+
+/// A message of two chunks through a window of one, to a receiver that accepts at any time, or declines after the first chunk.
+fn an_offer(declines: bool) -> (bool, bool) {
+    let shared = Shared::new();
+    let receiver = shared.clone();
+    let taking = thread::spawn(move || {
+        offer::take(&receiver.taken, 1, 0);
+        let (mut done, mut known) = (0, 0);
+        loop {
+            let Some(written) = offer::written(&receiver.progress, known, 2).expect("an honest sender") else {
+                return false;
+            };
+            while done < written {
+                assert_eq!(receiver.read(0), 10 + done);
+                done += 1;
+                if declines {
+                    offer::decline(&receiver.taken, 1);
+                    return false;
+                }
+                offer::take(&receiver.taken, 1, done);
+            }
+            if done == 2 {
+                return true;
+            }
+            known = written;
+            thread::yield_now();
+        }
+    });
+    let mut read = 0;
+    let mut sent = true;
+    'message: for chunk in 0..=2 {
+        // The window holds one chunk; behind the last everything must be read.
+        while read < chunk {
+            match offer::taken(&shared.taken, 1, read, 2).expect("an honest receiver") {
+                Taken::Nothing => {
+                    offer::withdraw(&shared.progress);
+                    sent = false;
+                    break 'message;
+                }
+                Taken::Declined => {
+                    sent = false;
+                    break 'message;
+                }
+                Taken::Chunks(chunks) => {
+                    if chunks == read {
+                        thread::yield_now();
+                    }
+                    read = chunks;
+                }
+            }
+        }
+        if chunk < 2 {
+            shared.write(0, 10 + chunk);
+            progress::publish(&shared.progress, chunk + 1);
+        }
+    }
+    (sent, taking.join().expect("the receiver ends"))
+}
+
+#[test]
+fn an_offer_is_received_if_and_only_if_its_sender_says_so() {
+    explore(|| {
+        let (sent, received) = an_offer(false);
+        assert_eq!(sent, received);
+    });
+}
+
+#[test]
+fn an_offer_that_is_declined_is_not_received() {
+    explore(|| assert_eq!(an_offer(true), (false, false)));
 }

@@ -12,6 +12,8 @@ use crate::ring::Violation;
 
 /// Bytes in a descriptor.
 pub(crate) const SIZE: u64 = 16;
+/// Bytes in the descriptor of an offer.
+pub(crate) const OFFER_SIZE: u64 = 24;
 /// The unit of offsets, and the alignment of blocks, in bytes: two cache lines, as processors prefetch the neighbour of a line.
 pub(crate) const UNIT: u64 = 128;
 /// The longest message that a descriptor can tell of, in bytes.
@@ -41,19 +43,30 @@ pub(crate) enum Kind {
     Retire = 7,
     /// The parts of a message that came so far are void.
     Abort = 8,
+    /// A message that the receiver may take through a window as it is written. A third word has the number of the offer.
+    Offer = 9,
 }
 
 impl Kind {
     /// The highest kind there is.
-    pub(crate) const LAST: u64 = Self::Abort as u64;
+    pub(crate) const LAST: u64 = Self::Offer as u64;
 
-    /// Says whether such a record is a message, and not only about messages.
+    /// Says whether such a record is a message that was sent when the record was published.
     pub(crate) const fn is_message(self) -> bool {
-        !matches!(self, Self::Region | Self::Retire | Self::Abort)
+        !matches!(self, Self::Region | Self::Retire | Self::Abort | Self::Offer)
     }
 
-    const ALL: [Self; 8] =
-        [Self::Inline, Self::Block, Self::Stream, Self::File, Self::Packet, Self::Region, Self::Retire, Self::Abort];
+    const ALL: [Self; 9] = [
+        Self::Inline,
+        Self::Block,
+        Self::Stream,
+        Self::File,
+        Self::Packet,
+        Self::Region,
+        Self::Retire,
+        Self::Abort,
+        Self::Offer,
+    ];
 }
 
 /// A place in an arena.
@@ -129,7 +142,7 @@ mod tests {
     fn kinds_and_numbers_of_files_that_do_not_exist_are_named() {
         let broken = |word: u64| Descriptor::decode([word, 0]).unwrap_err();
         assert_eq!(broken(0).field, "kind of a descriptor");
-        assert_eq!(broken(9 << 56).value, 9);
+        assert_eq!(broken(10 << 56).value, 10);
         assert_eq!(broken(1 << 56 | 65 << 48).max, 64);
     }
 }

@@ -1,15 +1,16 @@
 //! What two sides exchange about the blocks of an arena: blocks that come back, and how far a copy has got.
 //!
 //! ```text
-//! byte 0     128               8320              16512     20480
-//!      +-----+-----------------+-----------------+---------+
-//!      |lender|returned blocks |progress of      |  zero   |
-//!      |ticket|1024 words      |copies 1024 words|         |
-//!      +-----+-----------------+-----------------+---------+
-//!        sender  receiver         sender             who writes
+//! byte 0      128              8320              16512            24704  28672
+//!      +------+----------------+-----------------+----------------+------+
+//!      |lender|returned blocks |progress of      |taken of offers | zero |
+//!      |ticket|1024 words      |copies 1024 words|1024 words      |      |
+//!      +------+----------------+-----------------+----------------+------+
+//!       sender  receiver        sender            receiver            who writes
 //!
 //! returned block: bits 63..32 stamp   bits 31..0 number of the block
-//! progress:       bytes of the block that are written
+//! progress:       bytes of the message that are written
+//! taken:          bits 63..32 number of the offer   bits 31..0 chunks that are read
 //! ```
 //!
 //! The words of returned blocks are a ring: the stamp is the lap plus one, as in a record header. There are as many words as blocks, so
@@ -22,7 +23,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) const BLOCKS: u64 = 1024;
 
 /// Size of an exchange area in bytes, a multiple of the page size.
-pub(crate) const SIZE: u64 = 20 << 10;
+pub(crate) const SIZE: u64 = 28 << 10;
 
 /// The exchange area of one direction. All zeroes is the state of one that was never used.
 #[repr(C)]
@@ -33,8 +34,11 @@ pub(crate) struct Exchange {
     pub(crate) returned: [AtomicU64; BLOCKS as usize],
     /// Bytes written to each block that is being filled while it is read. Written by the sender.
     pub(crate) progress: [AtomicU64; BLOCKS as usize],
+    /// What was taken of the message that is offered in each block. Written by the receiver.
+    pub(crate) taken: [AtomicU64; BLOCKS as usize],
 }
 
 layout_assert!(size_of::<Exchange>() as u64 <= SIZE && align_of::<Exchange>() == 128);
 layout_assert!(core::mem::offset_of!(Exchange, returned) == 128);
 layout_assert!(core::mem::offset_of!(Exchange, progress) == 8320);
+layout_assert!(core::mem::offset_of!(Exchange, taken) == 16512);

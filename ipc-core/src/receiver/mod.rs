@@ -175,7 +175,11 @@ impl<T: Trust> Receiver<T> {
                 }
                 return Ok(Message::new(self, Body::in_record(&record)).copy_to(target)?);
             }
-            if let Some(descriptor) = self.interpret(&record)? {
+            if self.is_offer_for(&record, target.len()) {
+                if let Some(len) = self.receive_offer(&record, target, deadline, made)? {
+                    return Ok(len);
+                }
+            } else if let Some(descriptor) = self.interpret(&record)? {
                 match self.receive_into(&record, &descriptor, target, deadline, made)? {
                     ControlFlow::Break(len) => return Ok(len),
                     ControlFlow::Continue(()) => {}

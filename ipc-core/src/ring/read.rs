@@ -283,6 +283,13 @@ impl Payload {
         Descriptor::decode([0, 8].map(|at| self.bytes.word(index + at).load(Ordering::Relaxed)))
     }
 
+    /// The word behind the descriptor, read once; `None` if the record ends before.
+    #[cfg(feature = "std")]
+    pub(crate) fn third_word(&self) -> Option<u64> {
+        let Extent { index, length, .. } = self.extent;
+        (length >= descriptor::SIZE + 8).then(|| self.bytes.word(index + descriptor::SIZE).load(Ordering::Relaxed))
+    }
+
     /// The bytes that follow the descriptor.
     #[cfg(feature = "std")]
     pub(crate) fn behind_descriptor(mut self) -> Self {

@@ -340,6 +340,12 @@ impl<'a> Producer<'a> {
         self.waker.call(&self.memory.control().consumer_signals.ticket, self.barrier) == Call::Ring
     }
 
+    /// Counts a message that was handed over without a record of its own.
+    #[cfg(feature = "std")]
+    pub(crate) fn count_message(&mut self) {
+        self.messages += 1;
+    }
+
     /// Bytes that are free, after a look at the consumer's credit.
     #[cfg(feature = "std")]
     pub(crate) fn look_free(&mut self) -> Result<u64, ReserveError> {

@@ -3,6 +3,7 @@
 //! Promise: a message that is refused leaves nothing behind, whatever lane it was on, and a peer that goes gives everything back.
 //! Refusal: nothing here is on the way of a small message while there is room.
 
+use super::offers::Offers;
 use super::{Patience, Sender, Shortage};
 use crate::arena::lender::{ArenaStatus, Lender, Lent, Refused};
 use crate::arena::progress;
@@ -53,6 +54,21 @@ impl<'m> Content<'m> {
         Self { one: [&[]], several: Some(slices), len }
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// # Safety
+    /// `target` has room for the bytes from `start` to `end`, and belongs to the caller.
+    pub(super) unsafe fn copy_range(&self, start: u64, end: u64, target: *mut u8) {
+        let mut at = 0;
+        for piece in self.range(start, end) {
+            // SAFETY: the pieces together are the range; the caller's promise.
+            unsafe { core::ptr::copy_nonoverlapping(piece.as_ptr(), target.add(at), piece.len()) };
+            at += piece.len();
+        }
+    }
+
     fn slices(&self) -> &[&'m [u8]] {
         self.several.unwrap_or(&self.one)
     }
@@ -89,6 +105,8 @@ pub(super) enum Need {
     Consumed(u64),
     /// A block that comes back.
     Block,
+    /// Another word about the offer in a block than this one.
+    Offer(descriptor::Place, u64),
 }
 
 /// A message whose bytes are not, or not all, in the ring or the arena: kept until it is consumed.
@@ -114,6 +132,7 @@ pub(crate) struct Lanes {
     /// Bytes that the socket surely takes without waiting.
     surely: u64,
     last_need: Need,
+    pub(super) offers: Offers,
     /// Blocks lent since it was last asked whether a region lies idle.
     lent: u32,
 }
@@ -153,6 +172,7 @@ impl Lanes {
             in_pieces: false,
             surely: 0,
             last_need: Need::Room,
+            offers: Offers::default(),
             lent: 0,
         };
         lanes.set_fast(producer);
@@ -183,6 +203,10 @@ impl Lanes {
 
     pub(super) fn lender(&self) -> Option<&Lender> {
         self.lender.as_ref()
+    }
+
+    pub(super) fn lender_mut(&mut self) -> Option<&mut Lender> {
+        self.lender.as_mut()
     }
 
     /// The largest block that the arena can have, in bytes.
@@ -302,7 +326,7 @@ impl Lanes {
                 Mark::Described => {
                     let descriptor = record.descriptor()?;
                     match descriptor.kind {
-                        Kind::Region | Kind::Retire => continue,
+                        Kind::Region | Kind::Retire | Kind::Offer => continue,
                         Kind::Abort => {
                             parts.clear();
                             continue;
@@ -402,6 +426,10 @@ impl Half for Sending<'_> {
             Need::Room => heard || self.producer.has_room(),
             Need::Consumed(messages) => self.producer.consumed() >= messages,
             Need::Block => self.lanes.lender.as_ref().is_some_and(Lender::is_ready),
+            Need::Offer(place, known) => {
+                let word = self.lanes.lender.as_ref().map(|lender| lender.taken(place).load(Ordering::Relaxed));
+                word != Some(known)
+            }
         }
     }
 
@@ -413,14 +441,14 @@ impl Half for Sending<'_> {
 
     fn raise(&mut self) {
         match (&mut self.lanes.lender, self.need) {
-            (Some(lender), Need::Block) => lender.raise(),
+            (Some(lender), Need::Block | Need::Offer(..)) => lender.raise(),
             _ => self.producer.raise(),
         }
     }
 
     fn lower(&mut self) {
         match (&mut self.lanes.lender, self.need) {
-            (Some(lender), Need::Block) => lender.lower(),
+            (Some(lender), Need::Block | Need::Offer(..)) => lender.lower(),
             _ => self.producer.lower(),
         }
     }
@@ -459,8 +487,25 @@ impl<T: Trust> Sender<T> {
             Lane::Inline => self.send_in_queue(content, files, patience),
             Lane::Kernel if self.lanes.outlet.is_some() => self.send_in_queue(content, files, patience),
             Lane::Kernel => self.send_packet(content, files, patience),
+            Lane::Arena | Lane::File if self.may_offer(content, files, patience) => {
+                if self.offer(content)? {
+                    return Ok(());
+                }
+                self.send_large(content, files, patience)
+            }
+            Lane::Arena | Lane::File => self.send_large(content, files, patience),
+        }
+    }
+
+    fn send_large(
+        &mut self,
+        content: &Content<'_>,
+        files: &[BorrowedFd<'_>],
+        patience: Patience,
+    ) -> Result<(), SendError> {
+        match self.route(content.len)? {
             Lane::Arena => self.send_block(content, files, patience),
-            Lane::File => self.send_file(content, files, patience),
+            _ => self.send_file(content, files, patience),
         }
     }
 

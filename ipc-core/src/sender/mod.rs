@@ -6,6 +6,7 @@
 mod batch;
 mod lanes;
 mod loan;
+mod offers;
 mod reservation;
 
 pub use batch::Batch;

@@ -1,0 +1,180 @@
+//! Very large messages: offered to a receiver that has a buffer waiting, through a window that stays in the caches.
+//!
+//! Promise: a call that returns well has had its message received; any other outcome leaves it to be sent in another way. Refusal:
+//! calls that must not wait for the receiver make no offers.
+
+use super::lanes::{Content, Need, Sending, write_descriptor};
+use super::{Patience, Sender};
+use crate::arena::lender::Lent;
+use crate::arena::offer::{self, CHUNK, CHUNKS, Taken, WINDOW};
+use crate::arena::progress;
+use crate::error::SendError;
+use crate::layout::Mark;
+use crate::layout::descriptor::{Descriptor, Kind, OFFER_SIZE};
+use crate::message::Trust;
+use crate::os::bell::Deadline;
+use crate::sync::Ordering;
+use crate::wait::Waited;
+use rustix::fd::BorrowedFd;
+use std::time::Duration;
+
+/// From this many bytes on a message is offered: it and the buffers around it leave the caches.
+const OFFER_FROM: u64 = 6 << 20;
+/// How long a receiver may let an offer lie: long enough for one that sleeps to be woken.
+const PATIENCE: Duration = Duration::from_micros(500);
+/// Large messages that are sent otherwise after an offer that was not taken: the first number, and the most.
+const FIRST_PAUSE: u32 = 4;
+const LONGEST_PAUSE: u32 = 256;
+
+/// When an offer may be made again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offers {
+    /// Number of the last offer.
+    number: u32,
+    /// Large messages until the next offer, and after the next refusal.
+    pause: u32,
+    next_pause: u32,
+}
+
+impl Offers {
+    /// Says whether a large message may be offered, and counts it if not.
+    fn may(&mut self) -> bool {
+        if self.pause > 0 {
+            self.pause -= 1;
+        }
+        self.pause == 0
+    }
+
+    fn was_taken(&mut self) {
+        self.next_pause = FIRST_PAUSE;
+    }
+
+    fn was_declined(&mut self) {
+        self.pause = self.next_pause.max(FIRST_PAUSE);
+        self.next_pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+impl<T: Trust> Sender<T> {
+    /// Says whether a message is to be offered first.
+    pub(super) fn may_offer(&mut self, content: &Content<'_>, files: &[BorrowedFd<'_>], patience: Patience) -> bool {
+        let waits = matches!(patience, Patience::Endless);
+        let large = content.len() >= OFFER_FROM && self.lanes.max_block() >= WINDOW;
+        large && waits && files.is_empty() && !self.link.mode.queues_in_socket() && self.lanes.offers.may()
+    }
+
+    /// Offers a message and hands it over, if the receiver takes it. False: it did not.
+    pub(super) fn offer(&mut self, content: &Content<'_>) -> Result<bool, SendError> {
+        let mut made = None;
+        let lent = self.lend(WINDOW, Patience::Endless, &mut made)?;
+        if let Err(error) = self.claim(OFFER_SIZE as usize, Patience::Endless) {
+            self.cancel(lent);
+            return Err(error);
+        }
+        let number = self.publish_offer(lent, content.len());
+        let taken = self.hand_over(content, lent, number);
+        match taken {
+            Ok(true) => {
+                self.producer.count_message();
+                self.lanes.offers.was_taken();
+            }
+            Ok(false) => self.lanes.offers.was_declined(),
+            Err(_) => {}
+        }
+        taken
+    }
+
+    fn publish_offer(&mut self, lent: Lent, len: u64) -> u32 {
+        let number = self.lanes.offers.number.wrapping_add(1);
+        self.lanes.offers.number = number;
+        let mut descriptor = Descriptor::new(Kind::Offer, len);
+        descriptor.place = lent.place;
+        if let Some(lender) = self.lanes.lender_mut() {
+            // Ordered before the record that tells of it.
+            lender.progress(lent.place).store(0, Ordering::Relaxed);
+            lender.sent(lent.place);
+        }
+        let mut record = self.producer.reservation(OFFER_SIZE as usize);
+        write_descriptor(&mut record, &descriptor);
+        record.write_at(16, &u64::from(number).to_ne_bytes());
+        let wake = record.publish_as(Mark::Described, 0).1;
+        self.wake(wake);
+        number
+    }
+
+    /// Writes the chunks, at most a window ahead of the receiver, and waits until it has read the last. From the record on the
+    /// block is the receiver's to give back, whatever happens.
+    fn hand_over(&mut self, content: &Content<'_>, lent: Lent, number: u32) -> Result<bool, SendError> {
+        let chunks = offer::chunks(content.len());
+        let mut known = Taken::Nothing;
+        for chunk in 0..=chunks {
+            // Behind the last chunk: until everything is read.
+            let needed = if chunk == chunks { chunks } else { (chunk + 1).saturating_sub(CHUNKS) };
+            loop {
+                let read = match known {
+                    Taken::Chunks(read) => read,
+                    Taken::Nothing if chunk < CHUNKS => 0,
+                    Taken::Nothing | Taken::Declined => u64::MAX,
+                };
+                if known == Taken::Declined {
+                    return Ok(false);
+                }
+                if read != u64::MAX && read >= needed {
+                    break;
+                }
+                let before = known;
+                known = self.look_at_offer(lent, number, known, chunks)?;
+                if known == before && !self.wait_for_taker(lent, known)? {
+                    return Ok(false);
+                }
+            }
+            if chunk < chunks {
+                let (start, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(content.len()));
+                // SAFETY: inside the window; the receiver has read what this chunk writes over.
+                unsafe { content.copy_range(start, end, lent.start.as_ptr().add((chunk % CHUNKS * CHUNK) as usize)) };
+                if let Some(lender) = self.lanes.lender() {
+                    progress::publish(lender.progress(lent.place), end);
+                }
+                let wake = self.producer.call_consumer();
+                self.wake(wake);
+            }
+        }
+        Ok(true)
+    }
+
+    fn look_at_offer(&mut self, lent: Lent, number: u32, known: Taken, chunks: u64) -> Result<Taken, SendError> {
+        let Some(lender) = self.lanes.lender() else { return Ok(Taken::Declined) };
+        let read = if let Taken::Chunks(read) = known { read } else { 0 };
+        match offer::taken(lender.taken(lent.place), number, read, chunks) {
+            Ok(taken) => Ok(taken),
+            Err(violation) => Err(self.link.condemn(violation).into()),
+        }
+    }
+
+    /// Waits until the receiver has moved. False: it has not looked at the offer for too long, and it is withdrawn.
+    fn wait_for_taker(&mut self, lent: Lent, known: Taken) -> Result<bool, SendError> {
+        let Some(lender) = self.lanes.lender() else { return Ok(false) };
+        let word = lender.taken(lent.place).load(Ordering::Relaxed);
+        let deadline = match known {
+            Taken::Nothing => Deadline::after(PATIENCE),
+            _ => Deadline::never(),
+        };
+        let Self { producer, lanes, link, waiter, .. } = self;
+        let mut half = Sending { producer, lanes, link, need: Need::Offer(lent.place, word) };
+        match waiter.wait(&mut half, &link.space, || deadline)? {
+            Waited::Ready => Ok(true),
+            Waited::TimedOut => {
+                if let Some(lender) = self.lanes.lender() {
+                    offer::withdraw(lender.progress(lent.place));
+                }
+                let wake = self.producer.call_consumer();
+                self.wake(wake);
+                Ok(false)
+            }
+            Waited::PeerGone => {
+                self.producer.mark_gone();
+                Err(self.disconnected())
+            }
+        }
+    }
+}
