@@ -36,16 +36,32 @@ struct Region {
     units: u32,
     /// Units in use.
     used: u32,
-    /// Units that were ever lent lie below.
-    touched: u32,
 }
 
 /// A part that was just lent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) place: Place,
-    /// Where the part ends beyond everything that was lent before: how far the region must be given memory, in bytes.
-    pub(super) touches: Option<core::ops::Range<u64>>,
+    /// Where the part ends in its region, in bytes.
+    pub(super) end: u64,
+}
+
+/// The allocator keeps free parts by classes of size, eight between two powers of two: a part is found for a request only if its class,
+/// rounded down, is at least that of the request, rounded up. Both in units.
+pub(super) const fn class_above(units: u64) -> u64 {
+    let step = step(units);
+    units.div_ceil(step) * step
+}
+
+/// As [`class_above`], rounded down.
+pub(super) const fn class_below(units: u64) -> u64 {
+    let step = step(units);
+    units / step * step
+}
+
+/// From one class to the next, near a size.
+const fn step(units: u64) -> u64 {
+    if units < 8 { 1 } else { 1 << (units.ilog2() - 3) }
 }
 
 pub(super) struct Books {
@@ -74,7 +90,7 @@ impl Books {
         if self.regions.len() <= region {
             self.regions.resize_with(region + 1, || None);
         }
-        self.regions[region] = Some(Region { parts, units, used: 0, touched: 0 });
+        self.regions[region] = Some(Region { parts, units, used: 0 });
     }
 
     /// Forgets a region.
@@ -97,7 +113,7 @@ impl Books {
                 self.used += u64::from(lent.units) * UNIT;
                 self.blocks[usize::from(number)] = Block::Filling(lent);
                 let place = Place { region: lent.region, block: number, unit: lent.part.offset.into() };
-                return Some(Part { place, touches: None });
+                return Some(Part { place, end: u64::from(lent.part.offset + lent.units) * UNIT });
             }
         }
         self.lend_cold(units)
@@ -142,13 +158,11 @@ impl Books {
             let Some(part) = region.parts.allocate(units) else { continue };
             self.free.pop();
             region.used += units;
-            let end = part.offset + units;
-            let touches = (end > region.touched).then(|| u64::from(region.touched) * UNIT..u64::from(end) * UNIT);
-            region.touched = region.touched.max(end);
+            let end = u64::from(part.offset + units) * UNIT;
             self.used += u64::from(units) * UNIT;
             self.blocks[usize::from(number)] = Block::Filling(Lent { region: at as u8, part, units });
             let place = Place { region: at as u8, block: number, unit: part.offset.into() };
-            return Some(Part { place, touches });
+            return Some(Part { place, end });
         }
         None
     }
@@ -268,6 +282,17 @@ mod tests {
             // The whole region is one piece again.
             books.cool();
             prop_assert!(books.lend(1 << 20).is_some());
+        }
+    }
+
+    #[test]
+    fn a_region_of_a_class_lends_itself_whole_and_one_of_another_size_the_class_below() {
+        for units in (1..5000).chain([7812, 100_000, (1 << 21) - 1, 1 << 21]) {
+            for (region, request) in [(class_above(units), units), (units, class_below(units))] {
+                let mut books = Books::new();
+                books.add(0, region * UNIT);
+                assert!(books.lend(request * UNIT).is_some(), "{request} of {region} units");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! Promise: a block is the caller's alone until it is sent, and the peer's until that gives it back; what the peer says of a block that it
 //! does not have is a violation. Refusal: it does not wait, and does not tell the peer of new regions; the sender does.
 
-use super::books::{Books, Part};
+use super::books::{Books, Part, class_above, class_below};
 use super::returns::Taker;
 use crate::doorbell::{Barrier, Sleeper};
 use crate::layout::descriptor::{MAX_REGIONS, Place, UNIT};
@@ -28,6 +28,11 @@ const LOOK_AFTER: u64 = 8 << 20;
 const MAX_LOOK: u32 = 8;
 /// A region that was not used for so long is given up.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// The largest message that an arena of `limit` bytes can lend a block for, in bytes.
+pub(crate) fn max_block(limit: u64) -> u64 {
+    class_below((limit / UNIT).min(u32::MAX.into())) * UNIT
+}
 
 /// What a sender's arena holds at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub(crate) enum Refused {
     Blocks,
     /// There is no room, but the arena may grow by so many bytes.
     Grow { bytes: u64 },
+    /// There is no room, but there would be if regions that lie idle were given up.
+    Trim,
     /// It can never fit.
     TooLarge,
     /// The peer returned what it does not have.
@@ -148,28 +155,38 @@ impl Lender {
         if let Some(part) = self.books.lend(len) {
             return self.lent(part);
         }
-        if len > self.limit {
+        if len > max_block(self.limit) {
             return Err(Refused::TooLarge);
         }
         if self.books.lent() == BLOCKS {
             return Err(Refused::Blocks);
         }
-        match self.growth(len) {
-            Some(bytes) => Err(Refused::Grow { bytes }),
-            None => Err(Refused::Full { needed: len, free: self.limit.saturating_sub(self.books.used()) }),
+        if let Some(bytes) = self.growth(len, self.limit - self.size) {
+            return Err(Refused::Grow { bytes });
         }
+        let idle = self.idle_bytes();
+        if idle > 0 && self.growth(len, self.limit - self.size + idle).is_some() {
+            return Err(Refused::Trim);
+        }
+        Err(Refused::Full { needed: len, free: self.limit.saturating_sub(self.books.used()) })
+    }
+
+    /// Bytes of regions of which nothing is lent.
+    fn idle_bytes(&mut self) -> u64 {
+        self.books.cool();
+        let regions = self.regions.iter().enumerate();
+        let idle = regions.filter(|(at, _)| self.books.is_unused(*at));
+        idle.filter_map(|(_, region)| Some(region.as_ref()?.memory.size())).sum()
     }
 
     #[inline]
     fn lent(&mut self, part: Part) -> Result<Lent, Refused> {
-        let Part { place, touches } = part;
+        let Part { place, end } = part;
         let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
             // The books know no region that is not mapped.
             return Err(Refused::TooLarge);
         };
-        if let Some(range) = touches
-            && let Err(error) = region.memory.populate(range)
-        {
+        if let Err(error) = region.memory.populate(end) {
             self.books.cancel(place.block);
             return Err(Refused::Memory(error));
         }
@@ -178,10 +195,10 @@ impl Lender {
         Ok(Lent { place, start: unsafe { NonNull::new_unchecked(start) } })
     }
 
-    /// Bytes of a region that would make room for a message of `len` bytes, if the limit allows one.
-    fn growth(&self, len: u64) -> Option<u64> {
-        let left = self.limit - self.size;
-        let wanted = len.next_multiple_of(UNIT).max(REGION.min(left / UNIT * UNIT));
+    /// Bytes of a region that would make room for a message of `len` bytes, if there is so much left.
+    fn growth(&self, len: u64, left: u64) -> Option<u64> {
+        let least = class_above(len.div_ceil(UNIT)) * UNIT;
+        let wanted = least.max(REGION.min(left / UNIT * UNIT));
         (wanted <= left && wanted / UNIT < u32::MAX.into() && self.free_region().is_some()).then_some(wanted)
     }
 

@@ -7,7 +7,6 @@
 use super::fork::GuardedFd;
 use super::segment::{self, SEALS, SegmentError, SegmentOptions};
 use crate::sync::{AtomicU64, Ordering};
-use core::ops::Range;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals};
@@ -72,14 +71,17 @@ impl Region {
         self.map.as_mut_ptr().wrapping_add(offset as usize)
     }
 
-    /// Gives the bytes of `range` memory. For the side that writes; ranges come in ascending order.
-    pub(crate) fn populate(&self, range: Range<u64>) -> io::Result<()> {
+    /// Gives the bytes up to `end` memory, as far as they have none. For the side that writes.
+    #[inline]
+    pub(crate) fn populate(&self, end: u64) -> io::Result<()> {
         // Relaxed, here and below: one sender, one thread at a time.
         let populated = self.populated.load(Ordering::Relaxed);
-        if range.end <= populated {
-            return Ok(());
-        }
-        let end = range.end.next_multiple_of(STEP).min(self.size());
+        if end <= populated { Ok(()) } else { self.populate_from(populated, end) }
+    }
+
+    #[cold]
+    fn populate_from(&self, populated: u64, end: u64) -> io::Result<()> {
+        let end = end.next_multiple_of(STEP).min(self.size());
         let len = end - populated;
         // SAFETY: inside the mapping; the advice allocates and maps pages and changes no contents.
         let advised = unsafe { libc::madvise(self.pointer(populated).cast(), len as usize, libc::MADV_POPULATE_WRITE) };
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn what_the_sender_writes_is_read_and_nobody_else_can_write() {
         let region = Region::create("test", 1 << 20).unwrap();
-        region.populate(0..8).unwrap();
+        region.populate(8).unwrap();
         // SAFETY: inside the region, populated.
         unsafe { region.pointer(4096).write(7) };
         let fd = region.as_fd().try_clone_to_owned().unwrap();
@@ -143,9 +145,9 @@ mod tests {
         let region = Region::create("test", 64 << 20).unwrap();
         let blocks = |region: &Region| rustix::fs::fstat(region).unwrap().st_blocks * 512;
         assert_eq!(blocks(&region), 0);
-        region.populate(0..10).unwrap();
+        region.populate(10).unwrap();
         assert_eq!(blocks(&region), STEP as i64);
-        region.populate(STEP - 1..STEP + 1).unwrap();
+        region.populate(STEP + 1).unwrap();
         assert_eq!(blocks(&region), 2 * STEP as i64);
     }
 }

@@ -25,6 +25,9 @@ use std::boxed::Box;
 use std::sync::Arc;
 use std::vec::Vec;
 
+/// Messages in packets after which the sender is told that they were consumed: fewer than its socket holds, however small they are.
+const TELL_AFTER: u64 = 32;
+
 /// A message that the sender is still copying.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Growing {
@@ -61,8 +64,10 @@ impl Incoming {
             let memory = unsafe { core::mem::transmute::<crate::ring::RingMemory<'_>, _>(link.incoming()) };
             Inlet::new(memory)
         });
-        if credit.messages != u64::MAX {
-            consumer.tell_after(credit.messages / 8);
+        let counted = if credit.messages == u64::MAX { u64::MAX } else { credit.messages / 8 };
+        let told = if inlet.is_some() { counted.min(TELL_AFTER) } else { counted };
+        if told != u64::MAX {
+            consumer.tell_after(told);
         }
         Self {
             borrower: Borrower::new(credit.arena),

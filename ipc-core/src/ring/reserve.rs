@@ -346,17 +346,16 @@ impl<'a> Producer<'a> {
         self.messages += 1;
     }
 
-    /// Bytes that are free, after a look at the consumer's credit.
-    #[cfg(feature = "std")]
-    pub(crate) fn look_free(&mut self) -> Result<u64, ReserveError> {
-        self.look(0)?;
-        Ok((self.credit + self.bytes.capacity()).saturating_sub(self.cursor.position()))
-    }
-
     /// Messages that the consumer has consumed, as far as it has said.
     #[cfg(feature = "std")]
     pub(crate) fn consumed(&self) -> u64 {
         self.memory.control().consumer_signals.messages.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether `len` bytes behind the cursor are free, headers and padding included.
+    #[cfg(feature = "std")]
+    pub(crate) fn look_ahead(&mut self, len: u64) -> Result<(), ReserveError> {
+        self.look(self.cursor.index + len)
     }
 
     /// Makes everything from the cursor up to offset `next`, a multiple of [`HEADER`], visible by storing its header, and moves

@@ -5,7 +5,7 @@
 
 use super::offers::Offers;
 use super::{Patience, Sender, Shortage};
-use crate::arena::lender::{ArenaStatus, Lender, Lent, Refused};
+use crate::arena::lender::{self, ArenaStatus, Lender, Lent, Refused};
 use crate::arena::progress;
 use crate::calibration;
 use crate::error::{Resource, SendError};
@@ -156,7 +156,7 @@ impl Lanes {
         }
         let limits = calibration::Limits {
             ring: producer.max_record(),
-            arena: credit.arena,
+            arena: lender::max_block(credit.arena),
             message: credit.message.min(descriptor::MAX_LENGTH),
         };
         let router = calibration::router(link.mode, limits);
@@ -587,18 +587,14 @@ impl<T: Trust> Sender<T> {
         if needed > most {
             return Err(SendError::TooLarge { len, max: most - 4 * HEADER });
         }
-        // The claim of the first piece looks at the credit; ask for what is known before.
-        let free = match self.producer.look_free() {
-            Ok(free) => free,
+        // Behind a piece there may be padding, as long as the next piece.
+        match self.producer.look_ahead(needed + longest) {
+            Ok(()) => Ok(()),
             Err(refused) => {
-                self.refusal(refused)?;
-                0
+                let (needed, free) = self.refusal(refused)?;
+                self.wait(Need::Room, Shortage { resource: Resource::Ring, needed, free }, patience, &mut None)
             }
-        };
-        if needed + longest > free {
-            return self.wait(Need::Room, Shortage { resource: Resource::Ring, needed, free }, patience, &mut None);
         }
-        Ok(())
     }
 
     /// A block of the arena: copied in, and while that goes on the receiver may copy out.
@@ -715,6 +711,7 @@ impl<T: Trust> Sender<T> {
             }
             let (resource, needed, free) = (Resource::Packets, 1, 0);
             let Some(deadline) = patience.deadline(made) else {
+                self.note_full_socket();
                 return Err(SendError::WouldBlock { resource, needed, free });
             };
             if !self.link.files.wait_for_room(deadline)? {
@@ -753,6 +750,10 @@ impl<T: Trust> Sender<T> {
                 Ok(lent) => return Ok(lent),
                 Err(Refused::Grow { bytes }) => {
                     self.grow(bytes, patience, made)?;
+                    continue;
+                }
+                Err(Refused::Trim) => {
+                    self.trim_regions(Some(Duration::ZERO))?;
                     continue;
                 }
                 Err(Refused::Full { needed, free }) => Shortage { resource: Resource::Arena, needed, free },
@@ -921,6 +922,7 @@ impl<T: Trust> Sender<T> {
             self.wait(Need::Consumed((sent + 1).saturating_sub(credit)), shortage, patience, made)?;
         }
         if self.lanes.outlet.is_some() && !matches!(patience, Patience::Endless) {
+            self.note_full_socket();
             carrier::await_room(&self.link, &mut self.lanes.surely, patience.deadline(made))?.map_err(|waited| {
                 let (resource, needed, free) = (Resource::Packets, 1, 0);
                 match waited {
@@ -930,6 +932,11 @@ impl<T: Trust> Sender<T> {
             })?;
         }
         Ok(())
+    }
+
+    /// A socket that is full has room again when the peer has consumed something, and the peer says so after a few messages.
+    fn note_full_socket(&mut self) {
+        self.lanes.last_need = Need::Consumed(self.producer.consumed() + 1);
     }
 
     /// A call gave up in the middle of a message: the peer forgets the pieces it has.

@@ -146,7 +146,7 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Sends a copy of `message` with files beside it: the receiver gets descriptors of its own for the same open files, sockets or
-    /// buffers. At most 64; they stay open here. Waits for room.
+    /// buffers. At most 63; they stay open here. Waits for room.
     ///
     /// # Errors
     /// As [`Sender::send`], and [`SendError::TooManyFiles`].
