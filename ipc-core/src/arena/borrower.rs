@@ -125,7 +125,7 @@ impl Borrower {
         let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
             return Err(self.no_region(place.region));
         };
-        // Neither overflows: 40 and 48 bits.
+        // Neither overflows: 47 and 48 bits.
         let (start, size) = (place.unit * UNIT, region.size());
         if start + len > size {
             return Err(Violation { field: "end of a message in its region", value: start + len, min: 0, max: size });

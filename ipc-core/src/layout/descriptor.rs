@@ -78,6 +78,13 @@ pub(crate) struct Place {
     pub(crate) unit: u64,
 }
 
+impl Place {
+    #[inline(always)]
+    const fn decode(word: u64) -> Self {
+        Self { region: (word >> 56) as u8, block: (word >> 40) as u16, unit: word & ((1 << 40) - 1) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) kind: Kind,
@@ -103,6 +110,13 @@ impl Descriptor {
         ]
     }
 
+    /// The length and place of a message in a block that has no files beside it; `None` for any other descriptor.
+    #[inline(always)]
+    pub(crate) fn plain_block(words: [u64; 2]) -> Option<(u64, Place)> {
+        let [first, second] = words;
+        (first >> 48 == (Kind::Block as u64) << 8).then(|| (first & MAX_LENGTH, Place::decode(second)))
+    }
+
     /// Reads what a peer wrote.
     #[inline(always)]
     pub(crate) fn decode(words: [u64; 2]) -> Result<Self, Violation> {
@@ -116,9 +130,7 @@ impl Descriptor {
             let (value, max) = (files.into(), MAX_FILES as u64);
             return Err(Violation { field: "file descriptors of a message", value, min: 0, max });
         }
-        let place =
-            Place { region: (second >> 56) as u8, block: (second >> 40) as u16, unit: second & ((1 << 40) - 1) };
-        Ok(Self { kind: *kind, files, length: first & MAX_LENGTH, place })
+        Ok(Self { kind: *kind, files, length: first & MAX_LENGTH, place: Place::decode(second) })
     }
 }
 

@@ -174,18 +174,14 @@ impl<E: Into<RecvError>> From<E> for Unopened {
 
 impl<T: Trust> Receiver<T> {
     /// The message of a record, if it lies in a block and is complete: the usual case of those that are not plain.
-    #[inline]
+    #[inline(always)]
     pub(super) fn in_block(&self, record: &Payload) -> Option<Body> {
-        if !record.is_described() {
+        let (length, place) = record.plain_block()?;
+        if length > self.incoming.max_message {
             return None;
         }
-        let descriptor = record.descriptor().ok()?;
-        let usual = descriptor.kind == Kind::Block && descriptor.files == 0;
-        if !usual || descriptor.length > self.incoming.max_message {
-            return None;
-        }
-        let start = self.incoming.borrower.find(descriptor.place, descriptor.length).ok()?;
-        Some(Body::new(start, descriptor.length as usize, Hold::Block(descriptor.place)))
+        let start = self.incoming.borrower.find(place, length).ok()?;
+        Some(Body::new(start, length as usize, Hold::Block(place)))
     }
 
     /// What a record that is not plain stands for: a message to go on with, or nothing, and it was dealt with.

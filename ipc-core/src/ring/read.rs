@@ -283,6 +283,17 @@ impl Payload {
         Descriptor::decode([0, 8].map(|at| self.bytes.word(index + at).load(Ordering::Relaxed)))
     }
 
+    /// As [`Descriptor::plain_block`], for the record.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn plain_block(&self) -> Option<(u64, descriptor::Place)> {
+        let Extent { index, length, mark } = self.extent;
+        if mark != Mark::Described || length < descriptor::SIZE {
+            return None;
+        }
+        Descriptor::plain_block([0, 8].map(|at| self.bytes.word(index + at).load(Ordering::Relaxed)))
+    }
+
     /// The word behind the descriptor, read once; `None` if the record ends before.
     #[cfg(feature = "std")]
     pub(crate) fn third_word(&self) -> Option<u64> {

@@ -437,6 +437,18 @@ impl<'p, 'a> Reservation<'p, 'a> {
         unsafe { self.producer.bytes.copy_in(index, bytes.as_ptr(), bytes.len()) };
     }
 
+    /// Writes the first words of the payload.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn write_words<const N: usize>(&mut self, words: [u64; N]) {
+        debug_assert!(N * 8 <= self.len);
+        let index = self.producer.cursor.index + HEADER;
+        for (at, word) in words.into_iter().enumerate() {
+            // Relaxed: published by [P1].
+            self.producer.bytes.word(index + 8 * at as u64).store(word, Ordering::Relaxed);
+        }
+    }
+
     /// First byte of the payload, for writers that fill memory themselves. Aligned to 8 bytes; not zeroed; valid for
     /// [`Reservation::len`] bytes until the reservation ends. The peer may write there too if it is hostile.
     #[must_use]

@@ -549,7 +549,7 @@ impl<T: Trust> Sender<T> {
         if described {
             let mut descriptor = Descriptor::new(Kind::Inline, content.len - at);
             descriptor.files = files.len() as u8;
-            write_descriptor(&mut record, &descriptor);
+            record.write_words(descriptor.encode());
         }
         for piece in content.range(at, content.len) {
             record.write_at(offset, piece);
@@ -648,6 +648,7 @@ impl<T: Trust> Sender<T> {
         }
     }
 
+    #[inline]
     pub(super) fn publish_block(&mut self, lent: Lent, kind: Kind, len: u64, files: usize) {
         let mut descriptor = Descriptor::new(kind, len);
         descriptor.place = lent.place;
@@ -659,9 +660,10 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Publishes a descriptor in the room that was claimed for it.
+    #[inline]
     fn publish_described(&mut self, descriptor: &Descriptor, messages: u64) {
         let mut record = self.producer.reservation(descriptor::SIZE as usize);
-        write_descriptor(&mut record, descriptor);
+        record.write_words(descriptor.encode());
         let wake = record.publish_as(Mark::Described, messages).1;
         self.wake(wake);
     }
@@ -949,10 +951,4 @@ impl<T: Trust> Sender<T> {
         self.publish_described(&Descriptor::new(Kind::Abort, 0), 0);
         Ok(())
     }
-}
-
-pub(super) fn write_descriptor(record: &mut crate::ring::Reservation<'_, 'static>, descriptor: &Descriptor) {
-    let [first, second] = descriptor.encode();
-    record.write_at(0, &first.to_ne_bytes());
-    record.write_at(8, &second.to_ne_bytes());
 }

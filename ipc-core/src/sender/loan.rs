@@ -14,6 +14,7 @@ use crate::os::region::Region;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
+use std::boxed::Box;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
@@ -24,7 +25,7 @@ enum Memory {
     /// In a block of the arena, with a claim in the ring.
     Block(Lent),
     /// In a file of its own.
-    Draft(Draft),
+    Draft(Box<Draft>),
     /// In memory of this process: the connection shares none.
     Private(Vec<u8>),
 }
@@ -113,7 +114,7 @@ impl<T: Trust> Sender<T> {
         }
         Ok(match self.link.mode.has_arena() {
             false => Memory::Private(std::vec![0; len]),
-            true => Memory::Draft(self.draft(bytes)?),
+            true => Memory::Draft(Box::new(self.draft(bytes)?)),
         })
     }
 
@@ -205,7 +206,7 @@ impl<'s, T: Trust> Loan<'s, T> {
             }
             Memory::Draft(mut draft) => {
                 draft.set_len(len as u64).map_err(|error| super::lanes::no_memory(len as u64, error))?;
-                this.sender.send_draft(draft, &[], Patience::Endless)
+                this.sender.send_draft(*draft, &[], Patience::Endless)
             }
             Memory::Private(bytes) => this.sender.send(&bytes[..len]),
         }

@@ -3,7 +3,7 @@
 //! Promise: a call that returns well has had its message received; any other outcome leaves it to be sent in another way. Refusal:
 //! calls that must not wait for the receiver make no offers.
 
-use super::lanes::{Content, Need, Sending, write_descriptor};
+use super::lanes::{Content, Need, Sending};
 use super::{Patience, Sender};
 use crate::arena::lender::Lent;
 use crate::arena::offer::{self, CHUNK, CHUNKS, Taken, WINDOW};
@@ -95,8 +95,8 @@ impl<T: Trust> Sender<T> {
             lender.sent(lent.place);
         }
         let mut record = self.producer.reservation(OFFER_SIZE as usize);
-        write_descriptor(&mut record, &descriptor);
-        record.write_at(16, &u64::from(number).to_ne_bytes());
+        let [first, second] = descriptor.encode();
+        record.write_words([first, second, number.into()]);
         let wake = record.publish_as(Mark::Described, 0).1;
         self.wake(wake);
         number
