@@ -62,7 +62,7 @@ impl<T: Trust> Sender<T> {
     /// ```no_run
     /// # use std::io::Read;
     /// # let mut client = ipc_core::connect("camera")?;
-    /// let mut frame = client.loan(8 << 20)?;
+    /// let mut frame = client.sender().loan(8 << 20)?;
     /// std::fs::File::open("frame.raw")?.read_exact(&mut frame)?;
     /// frame.send()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -138,7 +138,7 @@ impl<T: Trust> Sender<T> {
     /// # Examples
     /// ```no_run
     /// # let mut client = ipc_core::connect("sensors")?;
-    /// client.send_vectored(&[b"header", b"body"])?;
+    /// client.sender().send_vectored(&[&b"header"[..], b"body"])?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn send_vectored(&mut self, slices: &[&[u8]]) -> Result<(), SendError> {
