@@ -34,6 +34,16 @@ pub mod control {
     pub const DATA: usize = 384;
 }
 
+/// Where the parts of a ring's exchange area lie, in bytes from its start.
+pub mod exchange {
+    /// Whether the sender waits for a block; the sender's.
+    pub const TICKET: usize = 0;
+    /// Blocks that came back: 1024 words, the stamp of the lap above the number; the receiver's.
+    pub const RETURNED: usize = 128;
+    /// Bytes written to each block: 1024 words; the sender's.
+    pub const PROGRESS: usize = 8320;
+}
+
 /// A record header with the stamp of the first lap.
 #[must_use]
 pub fn header(length: u64) -> u64 {
@@ -42,6 +52,128 @@ pub fn header(length: u64) -> u64 {
 
 /// The flag of a header that says that the rest of the lap is empty.
 pub const PAD: u64 = 1 << 30;
+
+/// The flag of a header whose record begins with a descriptor.
+pub const DESCRIBED: u64 = 1 << 29;
+/// The flag of a header whose message goes on in the next record.
+pub const MORE: u64 = 1 << 28;
+
+/// Kinds of descriptors.
+pub mod kind {
+    /// The bytes follow the descriptor.
+    pub const INLINE: u64 = 1;
+    /// In a block of the arena.
+    pub const BLOCK: u64 = 2;
+    /// In a block that is still being written.
+    pub const STREAM: u64 = 3;
+    /// In a sealed file beside it.
+    pub const FILE: u64 = 4;
+    /// In a packet on the socket for files.
+    pub const PACKET: u64 = 5;
+    /// News of a region, which is beside it.
+    pub const REGION: u64 = 6;
+    /// News that a region is given up.
+    pub const RETIRE: u64 = 7;
+    /// The pieces so far are void.
+    pub const ABORT: u64 = 8;
+}
+
+/// A descriptor of 16 bytes, any field with any value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Descriptor {
+    /// One of [`kind`].
+    pub kind: u64,
+    /// Files beside it.
+    pub files: u64,
+    /// Bytes; 48 bits.
+    pub length: u64,
+    /// Number of a region.
+    pub region: u64,
+    /// Number of a block.
+    pub block: u64,
+    /// Offset in the region, in units of 128 bytes; 40 bits.
+    pub unit: u64,
+}
+
+impl Descriptor {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn words(self) -> [u64; 2] {
+        let Self { kind, files, length, region, block, unit } = self;
+        [kind << 56 | files << 48 | length, region << 56 | block << 40 | unit]
+    }
+}
+
+/// What a side says of itself in hello and welcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// 1 kernel, 2 hybrid, 3 shared, 4 auto.
+    pub mode: u32,
+    /// Bit 0: delays doorbells.
+    pub flags: u32,
+    /// Messages it takes before it has consumed one.
+    pub messages: u64,
+    /// Bytes of arena that it takes.
+    pub arena: u64,
+    /// Bytes of one message that it takes.
+    pub message: u64,
+    /// Size of a typed message in bytes.
+    pub size: u64,
+    /// Alignment of a typed message; 0 for messages of any type.
+    pub align: u64,
+    /// The type's name, zeroes behind it.
+    pub name: [u8; 64],
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            mode: 4,
+            flags: 0,
+            messages: u64::MAX,
+            arena: 256 << 20,
+            message: 1 << 40,
+            size: 0,
+            align: 0,
+            name: [0; 64],
+        }
+    }
+}
+
+impl Terms {
+    /// As they travel.
+    const SIZE: usize = 112;
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = [self.mode.to_ne_bytes(), self.flags.to_ne_bytes()].concat();
+        [self.messages, self.arena, self.message, self.size, self.align]
+            .iter()
+            .for_each(|number| bytes.extend(number.to_ne_bytes()));
+        bytes.extend(self.name);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        Self {
+            mode: half(bytes, 0),
+            flags: half(bytes, 4),
+            messages: word(bytes, 8),
+            arena: word(bytes, 16),
+            message: word(bytes, 24),
+            size: word(bytes, 32),
+            align: word(bytes, 40),
+            name: bytes[48..112].try_into().expect("64 bytes"),
+        }
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn half(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
 
 /// A client's first packet.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +192,8 @@ pub struct Hello {
     pub to_server: u64,
     /// As above.
     pub to_client: u64,
+    /// What the client says of itself.
+    pub terms: Terms,
 }
 
 impl Default for Hello {
@@ -72,6 +206,7 @@ impl Default for Hello {
             hash: LAYOUT_HASH,
             to_server: 0,
             to_client: 0,
+            terms: Terms::default(),
         }
     }
 }
@@ -88,6 +223,7 @@ impl Hello {
             &self.hash.to_ne_bytes(),
             &self.to_server.to_ne_bytes(),
             &self.to_client.to_ne_bytes(),
+            &self.terms.encode(),
         ]
         .concat()
     }
@@ -108,6 +244,8 @@ pub struct Welcome {
     pub code: u32,
     /// Size and capacities in bytes, or the numbers of the refusal.
     pub numbers: [u64; 3],
+    /// What was settled.
+    pub terms: Terms,
 }
 
 impl Welcome {
@@ -121,6 +259,7 @@ impl Welcome {
             hash: LAYOUT_HASH,
             code: 0,
             numbers: [geometry.segment_size(), geometry.to_server_capacity, geometry.to_client_capacity],
+            terms: Terms::default(),
         }
     }
 
@@ -135,6 +274,7 @@ impl Welcome {
         bytes.extend(self.code.to_ne_bytes());
         bytes.extend([0; 4]);
         self.numbers.iter().for_each(|number| bytes.extend(number.to_ne_bytes()));
+        bytes.extend(self.terms.encode());
         bytes
     }
 
@@ -144,16 +284,15 @@ impl Welcome {
     /// If the packet is no welcome.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        assert_eq!(bytes.len(), 56, "a welcome has 56 bytes");
-        let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let half = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        assert_eq!(bytes.len(), 56 + Terms::SIZE, "a welcome has 168 bytes");
         Self {
             magic: bytes[..8].try_into().expect("eight bytes"),
             version: u16::from_ne_bytes([bytes[8], bytes[9]]),
-            flags: half(12),
-            hash: word(16),
-            code: half(24),
-            numbers: [word(32), word(40), word(48)],
+            flags: half(bytes, 12),
+            hash: word(bytes, 16),
+            code: half(bytes, 24),
+            numbers: [word(bytes, 32), word(bytes, 40), word(bytes, 48)],
+            terms: Terms::decode(&bytes[56..]),
         }
     }
 }
@@ -248,6 +387,8 @@ pub struct RawConnection {
     pub messages: OwnedFd,
     /// Carries the rings for space.
     pub space: OwnedFd,
+    /// Carries what is beside messages.
+    pub files: OwnedFd,
     /// The segment's descriptor.
     pub memory: OwnedFd,
     /// The whole segment.
@@ -269,6 +410,18 @@ impl RawConnection {
         self.geometry.to_client_offset() as usize
     }
 
+    /// Offset of the exchange area of the ring to the server.
+    #[must_use]
+    pub fn to_server_exchange(&self) -> usize {
+        self.to_server() + pages(control::DATA + self.geometry.to_server_capacity as usize)
+    }
+
+    /// Offset of the exchange area of the ring to the client.
+    #[must_use]
+    pub fn to_client_exchange(&self) -> usize {
+        self.to_client() + pages(control::DATA + self.geometry.to_client_capacity as usize)
+    }
+
     /// Writes a word of the segment.
     pub fn write(&self, offset: usize, value: u64) {
         self.map.word(offset).store(value, Ordering::SeqCst);
@@ -279,6 +432,21 @@ impl RawConnection {
     pub fn read(&self, offset: usize) -> u64 {
         self.map.word(offset).load(Ordering::SeqCst)
     }
+}
+
+fn pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(4096)
+}
+
+/// A connection without shared memory to the library on the other side, held by hand.
+#[derive(Debug)]
+pub struct RawSockets {
+    /// Carries the handshake, then the records.
+    pub messages: OwnedFd,
+    /// Carries credit.
+    pub space: OwnedFd,
+    /// Carries what is beside messages.
+    pub files: OwnedFd,
 }
 
 /// Sends a hello; the connection is there once the server accepts.
@@ -298,14 +466,31 @@ pub fn call(path: &str, hello: &Hello) -> OwnedFd {
 /// If it is none.
 #[must_use]
 pub fn welcomed(socket: OwnedFd) -> RawConnection {
-    let (bytes, fds) = receive(&socket).expect("an answer");
-    let welcome = Welcome::decode(&bytes);
-    assert_eq!(welcome.code, 0, "a welcome, and no refusal");
+    let (welcome, fds) = accepted(&socket);
     let [size, to_server_capacity, to_client_capacity] = welcome.numbers;
-    let [memory, space] = <[OwnedFd; 2]>::try_from(fds).expect("two descriptors");
+    let [memory, space, files] = <[OwnedFd; 3]>::try_from(fds).expect("three descriptors");
     let map = Mapping::of(&memory, size as usize).expect("a mapping");
     let geometry = Geometry { to_server_capacity, to_client_capacity };
-    RawConnection { messages: socket, space, memory, map, geometry }
+    RawConnection { messages: socket, space, files, memory, map, geometry }
+}
+
+/// Takes the server's welcome to a connection that shares no memory.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn welcomed_without_memory(socket: OwnedFd) -> RawSockets {
+    let (welcome, fds) = accepted(&socket);
+    assert_eq!((welcome.terms.mode, welcome.numbers[0]), (1, 0), "kernel mode, no bytes");
+    let [space, files] = <[OwnedFd; 2]>::try_from(fds).expect("two descriptors");
+    RawSockets { messages: socket, space, files }
+}
+
+fn accepted(socket: &OwnedFd) -> (Welcome, Vec<OwnedFd>) {
+    let (bytes, fds) = receive(socket).expect("an answer");
+    let welcome = Welcome::decode(&bytes);
+    assert_eq!(welcome.code, 0, "a welcome, and no refusal");
+    (welcome, fds)
 }
 
 /// A memfd of `size` bytes with these seals.

@@ -44,6 +44,12 @@ impl Stream {
         Self { seed, max }
     }
 
+    /// Bytes in the longest message that there can be.
+    #[must_use]
+    pub fn longest(&self) -> u64 {
+        self.max
+    }
+
     fn random(&self, number: u64) -> Random {
         let mut mixer = Random::new(self.seed ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
         Random::new(mixer.next_u64())

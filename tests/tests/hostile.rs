@@ -5,7 +5,7 @@ use ipc_core::{
     AcceptError, ConnectError, ConnectOptions, Connection, ListenOptions, Listener, RecvError, Refusal, SegmentError,
     SendError,
 };
-use ipc_tests::raw::{self, Hello, PAD, RawConnection, SEALS, Welcome, control, header};
+use ipc_tests::raw::{self, DESCRIBED, Hello, MORE, PAD, RawConnection, SEALS, Welcome, control, header};
 use ipc_tests::{HangGuard, Random, Scratch, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -143,11 +143,12 @@ fn words_that_a_hostile_server_left_in_fresh_rings_are_not_believed() {
                 map.word(ring as usize + control::DATA + at).store(length, Ordering::SeqCst);
             }
         }
-        let (ours, theirs) = raw::pair();
-        let socket = raw::answer(&listener, &Welcome::to(SMALL).encode(), &[&memory, &theirs]);
-        drop(theirs);
+        let ((ours, theirs), (our_files, their_files)) = (raw::pair(), raw::pair());
+        let fds = [&memory, &theirs, &their_files];
+        let socket = raw::answer(&listener, &Welcome::to(SMALL).encode(), &fds);
+        drop((theirs, their_files));
         peer.finish();
-        drop((socket, ours));
+        drop((socket, ours, our_files));
     }
 }
 
@@ -224,9 +225,9 @@ fn under_attack(round: u64, victim_listens: bool, mut attack: impl FnMut(&RawCon
         let listener = raw::bind_to(&scratch.socket()).unwrap();
         let victim = peer!("victim", path = scratch.socket(), seed = round, millis = 150);
         let (memory, map) = raw::segment(SMALL, &SMALL.header());
-        let (space, theirs) = raw::pair();
-        let messages = raw::answer(&listener, &Welcome::to(SMALL).encode(), &[&memory, &theirs]);
-        (victim, RawConnection { messages, space, memory, map, geometry: SMALL })
+        let ((space, theirs), (files, their_files)) = (raw::pair(), raw::pair());
+        let messages = raw::answer(&listener, &Welcome::to(SMALL).encode(), &[&memory, &theirs, &their_files]);
+        (victim, RawConnection { messages, space, files, memory, map, geometry: SMALL })
     };
     victim.expect("connected");
     let (mut random, start) = (Random::new(round), Instant::now());
@@ -290,7 +291,7 @@ fn arbitrary_records_with_plausible_headers_end_the_connection_and_nothing_else(
         let end = under_attack(round, round % 2 == 0, |hostile, random| {
             for ring in [hostile.to_server(), hostile.to_client()] {
                 lap += u64::from(random.below(40) == 0);
-                let flags = [0, 0, 0, PAD][random.below(4) as usize];
+                let flags = [0, 0, 0, PAD, DESCRIBED, MORE][random.below(6) as usize];
                 let length = if flags & PAD == 0 { random.below(1030) } else { 0 };
                 let at = if random.below(2) == 0 { random.below(64) * 64 } else { random.below(512) * 8 };
                 hostile.write(ring + control::DATA + at as usize, lap << 32 | flags | length);
@@ -375,14 +376,15 @@ fn a_mismatch_is_refused_with_both_values() {
     let mut listener = Listener::bind(scratch.socket()).unwrap();
     let mut say = |hello: Hello| refusal(&mut listener, &scratch.socket(), &hello.encode());
     let ours = u64::from(LAYOUT_VERSION);
-    for (version_min, version_max) in [(0, 0), (2, 2), (2, u16::MAX), (u16::MAX, u16::MAX)] {
+    let next = LAYOUT_VERSION + 1;
+    for (version_min, version_max) in [(0, 0), (1, 1), (next, next), (next, u16::MAX), (u16::MAX, u16::MAX)] {
         let answer = say(Hello { version_min, version_max, ..Hello::default() });
         assert!(
             matches!(answer, Some(Refusal::Version { server, client }) if (server, client) == (ours, version_max.into())),
             "{answer:?}"
         );
     }
-    assert_eq!(say(Hello { version_min: 2, version_max: 1, ..Hello::default() }), Some(Refusal::Malformed));
+    assert_eq!(say(Hello { version_min: 3, version_max: 2, ..Hello::default() }), Some(Refusal::Malformed));
     assert_eq!(say(Hello { version_min: 0, version_max: u16::MAX, ..Hello::default() }), None);
     for hash in [0, !LAYOUT_HASH] {
         let answer = say(Hello { hash, ..Hello::default() });
@@ -414,16 +416,16 @@ fn welcome() -> Welcome {
 fn a_welcome_that_is_wrong_is_refused_by_the_name_of_its_field() {
     let _guard = HangGuard::new(100);
     let (memory, _map) = raw::segment(SMALL, &SMALL.header());
-    let (_ours, space) = raw::pair();
+    let ((_ours, space), (_our_files, files)) = (raw::pair(), raw::pair());
     let honest = welcome().encode();
     let names = |error: &ConnectError, field: &str| assert!(error.to_string().contains(field), "{field}: {error}");
     let mut random = Random::new(9);
     for len in 1..honest.len() {
-        names(&verdict(&honest[..len], &[&memory, &space]), "length");
+        names(&verdict(&honest[..len], &[&memory, &space, &files]), "length");
         let noise: Vec<u8> = (0..256).map(|_| random.next_u64() as u8).collect();
-        names(&verdict(&noise[..len.max(56)], &[&memory, &space]), "magic");
+        names(&verdict(&noise[..len.max(honest.len())], &[&memory, &space, &files]), "magic");
     }
-    let say = |welcome: Welcome| verdict(&welcome.encode(), &[&memory, &space]);
+    let say = |welcome: Welcome| verdict(&welcome.encode(), &[&memory, &space, &files]);
     names(&say(Welcome { magic: *b"ipc-hell", ..welcome() }), "magic");
     names(&say(Welcome { version: LAYOUT_VERSION + 1, ..welcome() }), "version");
     names(&say(Welcome { hash: 1, ..welcome() }), "layout hash");
@@ -444,13 +446,14 @@ fn a_welcome_that_is_wrong_is_refused_by_the_name_of_its_field() {
 fn wrong_descriptors_beside_a_welcome_are_refused_by_name() {
     let _guard = HangGuard::new(100);
     let (memory, _map) = raw::segment(SMALL, &SMALL.header());
-    let (_ours, space) = raw::pair();
+    let ((_ours, space), (_our_files, files)) = (raw::pair(), raw::pair());
     let honest = welcome().encode();
     let say = |fds: &[&OwnedFd]| verdict(&honest, fds);
     let names = |error: ConnectError, field: &str| assert!(error.to_string().contains(field), "{field}: {error}");
     names(say(&[]), "number of file descriptors");
     names(say(&[&memory]), "number of file descriptors");
-    names(say(&[&memory, &space, &space]), "number of file descriptors");
+    names(say(&[&memory, &space]), "number of file descriptors");
+    names(say(&[&memory, &space, &files, &files]), "number of file descriptors");
     names(say(&[&memory, &space, &space, &space, &space, &space]), "number of file descriptors");
 
     let pipe: OwnedFd = std::io::pipe().unwrap().0.into();
@@ -459,20 +462,24 @@ fn wrong_descriptors_beside_a_welcome_are_refused_by_name() {
     let stream: OwnedFd = std::os::unix::net::UnixStream::pair().unwrap().0.into();
     let network: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
     for wrong in [&pipe, &file, &stream, &network, &memory] {
-        names(say(&[&memory, wrong]), "second file descriptor");
+        names(say(&[&memory, wrong, &files]), "file descriptors' kind");
+        names(say(&[&memory, &space, wrong]), "file descriptors' kind");
     }
     for wrong in [&pipe, &file, &stream, &space] {
-        names(say(&[wrong, &space]), "seals");
+        names(say(&[wrong, &space, &files]), "seals");
     }
     let size = SMALL.segment_size();
     for seals in [SealFlags::empty(), SealFlags::SHRINK, SealFlags::SHRINK | SealFlags::GROW] {
-        names(say(&[&raw::memory(size, seals), &space]), "seals");
+        names(say(&[&raw::memory(size, seals), &space, &files]), "seals");
     }
     for other in [0, size - 4096, size + 4096] {
-        names(say(&[&raw::memory(other, SEALS), &space]), "size");
+        names(say(&[&raw::memory(other, SEALS), &space, &files]), "size");
     }
-    names(say(&[&raw::memory(size, SEALS), &space]), "magic");
-    assert!(matches!(say(&[&raw::memory(size, SEALS | SealFlags::WRITE), &space]), ConnectError::Segment { .. }));
+    names(say(&[&raw::memory(size, SEALS), &space, &files]), "magic");
+    assert!(matches!(
+        say(&[&raw::memory(size, SEALS | SealFlags::WRITE), &space, &files]),
+        ConnectError::Segment { .. }
+    ));
     let right = SMALL.header();
     for (header, field) in [
         (SegmentHeader { magic: 1, ..right }, "magic"),
@@ -482,7 +489,7 @@ fn wrong_descriptors_beside_a_welcome_are_refused_by_name() {
         (SegmentHeader { to_server_capacity: 8192, ..right }, "capacity to the server"),
         (SegmentHeader { to_client_capacity: 8192, ..right }, "capacity to the client"),
     ] {
-        let error = say(&[&raw::segment(SMALL, &header).0, &space]);
+        let error = say(&[&raw::segment(SMALL, &header).0, &space, &files]);
         let is_field = matches!(error, ConnectError::Segment { source: SegmentError::Field { .. }, .. });
         assert!(is_field, "{error}");
         names(error, field);
@@ -738,7 +745,7 @@ fn a_socket_file_is_its_users_own_unless_told_otherwise() {
     let mode = |path: String| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let _private = Listener::bind(scratch.file("private")).unwrap();
     assert_eq!(mode(scratch.file("private")), 0o600);
-    let _shared = ListenOptions::new().mode(0o660).bind(scratch.file("shared")).unwrap();
+    let _shared = ListenOptions::new().permissions(0o660).bind(scratch.file("shared")).unwrap();
     assert_eq!(mode(scratch.file("shared")), 0o660);
 }
 
@@ -813,8 +820,8 @@ fn descriptors_beside_a_hello_or_a_doorbell_are_closed() {
     peer.expect("connected");
     let hostile = raw::welcomed(socket);
     let open = count(peer.id());
-    // Two bells, the segment, and the peer's pidfd where there is one, instead of the listener.
-    assert!(open <= before + 3, "{before} descriptors were open before, {open} afterwards");
+    // Two bells, the socket for files, the segment, and the peer's pidfd where there is one, instead of the listener.
+    assert!(open <= before + 4, "{before} descriptors were open before, {open} afterwards");
     for _ in 0..50 {
         let _ = raw::send(&hostile.messages, &[0], &[hostile.memory.as_fd(); 8]);
     }

@@ -70,7 +70,7 @@ fn a_sender_that_is_stopped_and_continued_loses_nothing() {
     let mut listener = Listener::bind(scratch.socket()).unwrap();
     let mut peer = peer!("send", path = scratch.socket(), seed = 5, count = 20_000, pause = 30);
     let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-    let stream = Stream::new(5, server.sender().max_message());
+    let stream = Stream::new(5, server.sender().max_reservation());
     std::thread::scope(|scope| {
         let receiving = scope.spawn(move || {
             for number in 0..20_000 {
@@ -92,7 +92,7 @@ fn a_receiver_that_is_stopped_and_continued_loses_nothing() {
     let mut listener = Listener::bind(scratch.socket()).unwrap();
     let mut peer = peer!("receive", path = scratch.socket(), seed = 6, pause = 20);
     let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-    let stream = Stream::new(6, server.sender().max_message());
+    let stream = Stream::new(6, server.sender().max_reservation());
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
             let mut message = Vec::new();
@@ -120,7 +120,7 @@ fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message() {
         if count < 100 {
             peer.finish();
         }
-        let stream = Stream::new(count, client.sender().max_message());
+        let stream = Stream::new(count, client.sender().max_reservation());
         for number in 0..count {
             let message = client.recv().unwrap().to_vec();
             stream.check(number, &message).unwrap_or_else(|wrong| panic!("{wrong}"));
@@ -142,7 +142,7 @@ fn one_half_that_leaves_ends_one_direction_only() {
     let mut peer = peer!("receive", path = scratch.socket(), seed = 9, count = 100, stay = true);
     let (mut sender, receiver) = listener.accept_timeout(Duration::from_secs(20)).unwrap().split();
     drop(receiver);
-    let (stream, mut message) = (Stream::new(9, sender.max_message()), Vec::new());
+    let (stream, mut message) = (Stream::new(9, sender.max_reservation()), Vec::new());
     for number in 0..100 {
         stream.write(number, &mut message);
         sender.send(&message).unwrap();

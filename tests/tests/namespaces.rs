@@ -83,7 +83,7 @@ fn a_sender_that_waits_for_room_is_woken_across_namespaces() {
     arguments.extend([("seed", "8".to_owned()), ("pause", "200".to_owned()), ("count", "2000".to_owned())]);
     let Some(mut peer) = start_apart("receive", &arguments) else { return };
     let mut server = listener.accept_timeout(SOON).unwrap();
-    let (stream, mut message) = (Stream::new(8, server.sender().max_message()), Vec::new());
+    let (stream, mut message) = (Stream::new(8, server.sender().max_reservation()), Vec::new());
     for number in 0..2000 {
         stream.write(number, &mut message);
         server.send(&message).unwrap();
@@ -101,7 +101,7 @@ fn a_sender_that_waits_for_room_is_woken_across_namespaces() {
 
 /// Messages there and back, after pauses that are long enough to fall asleep in.
 fn exchange(connection: &mut ipc_core::Connection) {
-    let (stream, mut message) = (Stream::new(7, connection.sender().max_message()), Vec::new());
+    let (stream, mut message) = (Stream::new(7, connection.sender().max_reservation()), Vec::new());
     for number in 0..500 {
         if number % 50 == 0 {
             std::thread::sleep(Duration::from_millis(5));

@@ -3,7 +3,7 @@
 //!
 //! `IPC_LONG` makes the idle measurements last ten seconds instead of three.
 
-use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError, SendError, WaitStrategy};
+use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError, Resource, SendError, WaitStrategy};
 use ipc_tests::roles::{RESULTS, STOP, StrategyName, TURNS};
 use ipc_tests::shared::Counters;
 use ipc_tests::system::{self, Usage};
@@ -150,7 +150,7 @@ fn a_deadline_ends_each_wait_with_the_time_waited() {
             }
             let start = Instant::now();
             match server.send_timeout(&[0; 500], timeout).unwrap_err() {
-                SendError::TimedOut { waited, needed, free } => {
+                SendError::TimedOut { waited, resource: Resource::Ring, needed, free } => {
                     assert!(waited >= timeout && waited <= start.elapsed(), "{waited:?}");
                     assert!(needed > free, "{needed} and {free}");
                 }
@@ -209,7 +209,7 @@ fn calls_that_try_never_wait() {
     loop {
         match server.try_send(&[0; 100]) {
             Ok(()) => sent += 1,
-            Err(SendError::WouldBlock { needed, free }) => break assert!(needed > free),
+            Err(SendError::WouldBlock { resource: Resource::Ring, needed, free }) => break assert!(needed > free),
             Err(error) => panic!("{error}"),
         }
     }
@@ -238,7 +238,7 @@ fn a_wait_on_the_receivers_descriptor_misses_no_message() {
         let mut listener = ListenOptions::new().membarrier(membarrier).bind(scratch.socket()).unwrap();
         let mut peer = peer!("send", path = scratch.socket(), seed = 3, count = count, pause = 90);
         let mut server = listener.accept_timeout(SOON).unwrap();
-        let stream = Stream::new(3, server.sender().max_message());
+        let stream = Stream::new(3, server.sender().max_reservation());
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let mut flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
         flags.set(epoll::EventFlags::ET, edge);
@@ -274,7 +274,7 @@ fn a_wait_on_the_senders_descriptor_misses_no_space() {
         let mut listener = ListenOptions::new().capacity(4096).membarrier(membarrier).bind(scratch.socket()).unwrap();
         let mut peer = peer!("receive", path = scratch.socket(), seed = 4, count = count, pause = 90);
         let (mut sender, _receiver) = listener.accept_timeout(SOON).unwrap().split();
-        let (stream, mut message, mut waits) = (Stream::new(4, sender.max_message()), Vec::new(), 0);
+        let (stream, mut message, mut waits) = (Stream::new(4, sender.max_reservation()), Vec::new(), 0);
         for number in 0..count {
             stream.write(number, &mut message);
             loop {

@@ -1,9 +1,9 @@
 //! Messages between two processes: every byte of every message, in order, whatever the capacity, the way of waiting, the
 //! kind of barrier and the calls that were used.
 
-use ipc_core::ListenOptions;
 use ipc_core::doorbell::Barrier;
 use ipc_core::ring::RingMemory;
+use ipc_core::{ListenOptions, Mode};
 use ipc_tests::roles::{StrategyName, both_ways};
 use ipc_tests::{HangGuard, Scratch, peer, small_pair, system};
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Run {
         );
         let connection = listener.accept_timeout(Duration::from_secs(20)).unwrap();
         peer.expect("mapped");
-        both_ways(connection, 22, 11, self.count);
+        both_ways(connection, 22, 11, self.count, 0);
         peer.expect("done");
         peer.finish();
     }
@@ -86,6 +86,50 @@ fn a_poller_and_a_sleeper_understand_each_other() {
     Run { capacity: 256 << 10, server: Busy, client: Sleep, membarrier: (true, true), count: 2_000 }.go();
 }
 
+/// Messages of up to `longest` bytes on all lanes of a mode.
+fn on_all_lanes(mode: Mode, capacity: u64, longest: u64, count: u64) {
+    let _guard = HangGuard::new(110);
+    let scratch = Scratch::new();
+    let mut listener = ListenOptions::new().capacity(capacity).bind(scratch.socket()).unwrap();
+    let mut peer = peer!(
+        "stress",
+        path = scratch.socket(),
+        mode = mode,
+        longest = longest,
+        seed = 11,
+        incoming = 22,
+        count = count,
+    );
+    let connection = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+    peer.expect("mapped");
+    both_ways(connection, 22, 11, count, longest);
+    peer.expect("done");
+    peer.finish();
+}
+
+#[test]
+fn all_lanes_carry_all() {
+    on_all_lanes(Mode::Auto, 256 << 10, 300_000, 4_000);
+    on_all_lanes(Mode::Auto, 4 << 10, 100_000, 4_000);
+}
+
+#[test]
+fn shared_memory_alone_carries_all() {
+    on_all_lanes(Mode::Shared, 64 << 10, 300_000, 4_000);
+}
+
+#[test]
+fn sockets_and_blocks_carry_all() {
+    on_all_lanes(Mode::Hybrid, 64 << 10, 300_000, 3_000);
+    on_all_lanes(Mode::Hybrid, 4 << 10, 20_000, 3_000);
+}
+
+#[test]
+fn sockets_alone_carry_all() {
+    on_all_lanes(Mode::Kernel, 64 << 10, 300_000, 2_000);
+    on_all_lanes(Mode::Kernel, 4 << 10, 20_000, 2_000);
+}
+
 /// The address of the library's mapping in lines of `/proc/PID/maps`.
 fn address(maps: &str) -> &str {
     let line = maps.split(';').next().expect("one line at least");
@@ -104,7 +148,7 @@ fn a_segment_works_at_a_different_address_in_each_process() {
     // Other tests of this program have mappings too: none may lie where the peer's lies.
     let ours = system::segments();
     assert!(ours.iter().all(|line| address(line) != address(&theirs)), "{ours:?} and {theirs}");
-    both_ways(connection, 2, 1, 5_000);
+    both_ways(connection, 2, 1, 5_000, 0);
     peer.finish();
 }
 

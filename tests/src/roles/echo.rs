@@ -37,7 +37,7 @@ pub(super) fn play(settings: &Settings) {
 pub(super) fn send(settings: &Settings) {
     let mut connection = settings.connection();
     let (count, most) = (settings.number("count", 0), settings.number("pause", 0));
-    let stream = Stream::new(settings.number("seed", 1), connection.sender().max_message());
+    let stream = Stream::new(settings.number("seed", 1), connection.sender().max_reservation());
     let (mut random, mut message) = (Random::new(3), Vec::new());
     say("connected");
     for number in 0..count {
@@ -55,7 +55,7 @@ pub(super) fn send(settings: &Settings) {
 pub(super) fn receive(settings: &Settings) {
     let mut connection = settings.connection();
     let (count, most) = (settings.number("count", u64::MAX), settings.number("pause", 0));
-    let stream = Stream::new(settings.number("seed", 1), connection.sender().max_message());
+    let stream = Stream::new(settings.number("seed", 1), connection.sender().max_reservation());
     let mut random = Random::new(4);
     say("connected");
     for number in 0..count {

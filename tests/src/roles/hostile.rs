@@ -13,14 +13,16 @@ pub(super) fn victim(settings: &Settings) {
     let (mut random, mut buffer) = (Random::new(settings.number("seed", 0)), vec![0; 1 << 20]);
     let (mut calls, mut received) = (0_u64, 0_u64);
     let short = Duration::from_micros(300);
-    let max = connection.sender().max_message();
+    let max = connection.sender().max_reservation();
     let mut ends = Vec::new();
     while Instant::now() < until && ends.len() < 40 {
         calls += 1;
         let len = random.below(max + 1) as usize;
+        // Now and then one that the ring does not take.
+        let any = if random.below(4) == 0 { random.below(buffer.len() as u64) as usize } else { len };
         let sent = match random.below(7) {
-            0 => connection.try_send(&buffer[..len]),
-            1 => connection.send_timeout(&buffer[..len], short),
+            0 => connection.try_send(&buffer[..any]),
+            1 => connection.send_timeout(&buffer[..any], short),
             2 => connection.sender().try_reserve(len).map(|mut reservation| {
                 reservation.write_at(0, &buffer[..len]);
                 reservation.commit();
@@ -47,8 +49,8 @@ pub(super) fn victim(settings: &Settings) {
         let got = match random.below(4) {
             0 => connection
                 .try_recv()
-                .map(|message| message.map_or(0, |message| message.copy_to(&mut buffer).expect("room") as u64)),
-            1 => connection.recv_timeout(short).map(|message| message.copy_to(&mut buffer).expect("room") as u64),
+                .map(|message| message.map_or(0, |message| message.copy_to(&mut buffer).map_or(0, |len| len as u64))),
+            1 => connection.recv_timeout(short).map(|message| message.copy_to(&mut buffer).map_or(0, |len| len as u64)),
             2 if connection.receiver().is_ready() => connection.recv_batch(8).and_then(|batch| {
                 // Blocks if the hostile peer takes back what it showed; its end ends that.
                 let mut bytes = 0;

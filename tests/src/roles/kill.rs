@@ -74,7 +74,7 @@ fn sleep_for_ever() -> ! {
 pub(super) fn sender(settings: &Settings) {
     let log = Log::open(settings);
     let mut connection = settings.connection();
-    let stream = Stream::new(settings.number("seed", 0), connection.sender().max_message());
+    let stream = Stream::new(settings.number("seed", 0), connection.sender().max_reservation());
     let (doing, mut random, mut message) = (Doing::of(settings), Random::new(1), Vec::new());
     let mut number = 0;
     loop {
@@ -213,7 +213,7 @@ impl<'s> Survivor<'s> {
                 Some(mut connection) => {
                     let strategy = [StrategyName::Adaptive, StrategyName::Sleep, StrategyName::Busy];
                     connection.set_wait_strategy(strategy[self.random.below(3) as usize].strategy());
-                    let stream = Stream::new(number, connection.sender().max_message());
+                    let stream = Stream::new(number, connection.sender().max_reservation());
                     round(&mut self, connection, &killer, stream);
                 }
                 None => {

@@ -9,9 +9,9 @@ mod quiet;
 mod stress;
 
 pub use quiet::{RESULTS, STOP, TURNS};
-pub use stress::{StrategyName, both_ways, pump_in, pump_out};
+pub use stress::{StrategyName, both_ways, mode_named, pump_in, pump_out};
 
-use ipc_core::{ConnectOptions, Connection, ListenOptions};
+use ipc_core::{ConnectOptions, Connection, ListenOptions, Mode};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -55,6 +55,7 @@ impl Settings {
             .capacity(capacity)
             .wait_strategy(strategy.strategy())
             .membarrier(self.number("membarrier", true))
+            .mode(self.mode())
     }
 
     fn connect_options(&self) -> ConnectOptions {
@@ -64,6 +65,11 @@ impl Settings {
             .timeout(std::time::Duration::from_secs(20))
             .wait_strategy(strategy.strategy())
             .membarrier(self.number("membarrier", true))
+            .mode(self.mode())
+    }
+
+    fn mode(&self) -> Mode {
+        self.0.get("mode").map_or(Mode::default(), |name| mode_named(name).expect("a mode"))
     }
 
     /// The connection of this role: as a server if `listen=true`, as a client else.

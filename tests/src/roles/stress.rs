@@ -2,7 +2,8 @@
 
 use super::{Settings, say};
 use crate::{Random, Stream, system};
-use ipc_core::{Connection, Receiver, RecvError, SendError, Sender, WaitStrategy};
+use ipc_core::router::Override;
+use ipc_core::{Connection, Lane, Mode, Receiver, RecvError, SendError, Sender, WaitStrategy};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -44,16 +45,24 @@ impl FromStr for StrategyName {
     }
 }
 
+/// The mode of this name: as it prints.
+#[must_use]
+pub fn mode_named(name: &str) -> Option<Mode> {
+    [Mode::Kernel, Mode::Hybrid, Mode::Shared, Mode::Auto].into_iter().find(|mode| mode.to_string() == name)
+}
+
 /// The waiting of a call that must not last for ever.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Sends messages 0 to `count - 1` of `stream`, in all ways in turn. Now and then a message or a batch is begun and given up.
+/// Sends messages 0 to `count - 1` of `stream`, in all ways in turn. Now and then a message, a batch or a loan is begun and given
+/// up.
 ///
 /// # Panics
 /// If anything but success comes back.
 pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut Random) {
     let mut message = Vec::new();
     let mut number = 0;
+    let in_place = sender.max_reservation() as usize;
     while number < count {
         stream.write(number, &mut message);
         match random.below(12) {
@@ -62,19 +71,39 @@ pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut R
             4..6 => loop {
                 match sender.try_send(&message) {
                     Ok(()) => break,
-                    Err(SendError::WouldBlock { needed, free }) => {
-                        assert!(needed > free, "{needed} bytes are needed, {free} are free, and yet there is no room");
+                    Err(SendError::WouldBlock { resource, needed, free }) => {
+                        assert!(
+                            needed > free,
+                            "{needed} {resource} are needed, {free} are free, and yet there is no room"
+                        );
                         std::thread::yield_now();
+                    }
+                    // Of what takes several records, a call that does not wait takes only as much as the ring has room for.
+                    Err(SendError::TooLarge { max, .. }) if message.len() > in_place => {
+                        assert!(message.len() as u64 > max);
+                        sender.send(&message).expect("room comes");
+                        break;
                     }
                     Err(error) => panic!("message {number}: {error}"),
                 }
             },
+            6..8 if message.len() > in_place => {
+                let mut loan = sender.loan(message.len()).expect("room comes");
+                loan.copy_from_slice(&message);
+                loan.send().expect("the peer lives");
+            }
             6..8 => {
                 let mut reservation = sender.reserve(message.len()).expect("room comes");
                 let middle = random.below(message.len() as u64 + 1) as usize;
                 reservation.write_at(middle, &message[middle..]);
                 reservation.write_at(0, &message[..middle]);
                 reservation.commit();
+            }
+            8 if message.len() > in_place => {
+                if let Ok(mut loan) = sender.try_loan(message.len()) {
+                    loan.copy_from_slice(&message);
+                }
+                continue;
             }
             8 => {
                 // Given up: it must leave nothing behind, whatever it wrote.
@@ -84,6 +113,12 @@ pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut R
                 continue;
             }
             9 => {
+                // What travels beside the queue is no part of a batch.
+                let lane = sender.router().clone().route(message.len() as u64);
+                let in_queue = lane == Ok(Lane::Inline) || sender.arena().limit == 0 && message.len() <= in_place;
+                if !in_queue {
+                    continue;
+                }
                 let mut batch = sender.batch();
                 while batch.len() < 4 && batch.try_push(&message).is_ok() {}
                 continue;
@@ -109,11 +144,23 @@ pub fn pump_out(sender: &mut Sender, stream: &Stream, count: u64, random: &mut R
 /// # Panics
 /// If anything else comes.
 pub fn pump_in(receiver: &mut Receiver, stream: &Stream, count: u64, random: &mut Random) {
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; (64 << 10).max(stream.longest() as usize)];
     let mut number = 0;
+    let mut held = Vec::new();
     let expect = |number: u64, found: &[u8]| stream.check(number, found).unwrap_or_else(|wrong| panic!("{wrong}"));
     while number < count {
-        match random.below(8) {
+        match random.below(9) {
+            8 => {
+                // Kept while others come, and given back in another order.
+                let message = receiver.recv().expect("a message comes").hold();
+                if held.len() < 5 {
+                    held.push((number, message));
+                } else {
+                    let slot = &mut held[random.below(5) as usize];
+                    let (number, message) = std::mem::replace(slot, (number, message));
+                    expect(number, &message.to_vec());
+                }
+            }
             0..2 => {
                 let len = receiver.recv_into(&mut buffer).expect("a message comes");
                 expect(number, &buffer[..len]);
@@ -161,15 +208,20 @@ pub fn pump_in(receiver: &mut Receiver, stream: &Stream, count: u64, random: &mu
         }
         number += 1;
     }
+    held.into_iter().for_each(|(number, message)| expect(number, &message.to_vec()));
 }
 
-/// Both directions at once over one connection: what `seed` says goes out, what `seed + 1` says comes in.
+/// Both directions at once over one connection: what `seed` says goes out, what `seed + 1` says comes in. Messages have up to
+/// `longest` bytes, or, if that is 0, as many as the ring takes, and then all of them travel in it.
 ///
 /// # Panics
 /// If a message is lost, doubled, torn or out of order.
-pub fn both_ways(connection: Connection, seed: u64, incoming_seed: u64, count: u64) {
+pub fn both_ways(connection: Connection, seed: u64, incoming_seed: u64, count: u64, longest: u64) {
     let (mut sender, mut receiver) = connection.split();
-    let max = sender.max_message();
+    let max = if longest == 0 { sender.max_reservation() } else { longest };
+    if longest == 0 {
+        sender.set_route(Override::Lane(Lane::Inline)).expect("the ring is there");
+    }
     std::thread::scope(|scope| {
         scope.spawn(move || {
             pump_out(&mut sender, &Stream::new(seed, max), count, &mut Random::new(!seed));
@@ -200,6 +252,7 @@ pub(super) fn play(settings: &Settings) {
     let connection = settings.connection();
     say(format_args!("mapped {}", system::segments().join(";")));
     let seed = settings.number("seed", 1);
-    both_ways(connection, seed, settings.number("incoming", 0), settings.number("count", 0));
+    let (count, longest) = (settings.number("count", 0), settings.number("longest", 0));
+    both_ways(connection, seed, settings.number("incoming", 0), count, longest);
     say("done");
 }
