@@ -124,12 +124,19 @@ fn a_line_is_not_held_back_while_the_input_pauses() {
 #[test]
 fn a_line_that_no_message_can_hold_is_named() {
     let scratch = Scratch::new();
-    let (recv, send) = (scratch.recv("--lines --capacity 4096"), scratch.send("--lines --capacity 4096"));
+    let (recv, send) = (scratch.recv("--lines --max-message 1016"), scratch.send("--lines --capacity 4096"));
     let input = [b"ok\n", &[b'x'; 1016][..], b"\n", &[b'y'; 300_000], b"\nnever\n"].concat();
     let expected = "line 3 has 300000 bytes; this connection takes messages of up to 1016";
     send.finish(&input).exits_with(1).says(expected);
     let received = recv.finish(b"").exits_with(4).says("mid-stream");
     assert_eq!(received.stdout(), &input[..3 + 1017]);
+}
+
+#[test]
+fn lines_that_the_ring_does_not_hold_travel_beside_it() {
+    let lines = [100, 1016, 1017, 5_000, 3_000_000, 0].map(|len| [&vec![b'x'; len][..], b"\n"].concat());
+    assert!(round_trip("--lines --capacity 4096", &lines.concat()) == lines.concat());
+    assert!(round_trip("--capacity 4096", &lines.concat()) == lines.concat());
 }
 
 #[test]

@@ -6,6 +6,14 @@
 /// Odd, and without pattern: the golden ratio's fraction in 64 bits.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The longest message, in bytes, on a connection that takes as much: several times what a ring holds, so that each lane is used.
+const LONGEST: u64 = 1 << 20;
+
+/// Bytes in the longest message on a connection that takes up to `most`.
+pub(super) fn longest(most: u64) -> usize {
+    most.min(LONGEST) as usize
+}
+
 /// A number that depends on each bit of `seed` (the finalizer of MurmurHash3).
 fn mix(seed: u64) -> u64 {
     let seed = (seed ^ (seed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

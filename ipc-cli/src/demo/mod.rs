@@ -79,7 +79,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut demo = Demo { connection: peer.accept(&mut listener)?, limit, bar: bar(args.json) };
     drop(listener);
 
-    let (segment, max_message) = (demo.connection.segment_size(), demo.connection.sender().max_message());
+    let segment = demo.connection.segment_size();
+    let max_message = content::longest(demo.connection.sender().max_message()) as u64;
     let mut streams = Vec::new();
     for (at, (name, load)) in STREAMS.into_iter().enumerate() {
         demo.enter(at, name);
@@ -193,7 +194,7 @@ impl Demo {
 
     /// Has the other process send, and checks what comes.
     fn stream(&mut self, name: &'static str, load: Load) -> Result<Stream, Trouble> {
-        let max = usize::try_from(self.connection.sender().max_message()).unwrap_or(usize::MAX);
+        let max = content::longest(self.connection.sender().max_message());
         let order = Order::Stream { load, messages: self.limit.messages, time: self.limit.time };
         let (begun, slept) = (self.bar.position(), self.connection.receiver().sleeps());
         let mut copy = vec![0; max];

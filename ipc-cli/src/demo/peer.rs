@@ -45,7 +45,7 @@ fn obey(connection: &mut Connection) -> Result<(), Failure> {
 
 fn stream(connection: &mut Connection, load: Load, most: u64, time: Duration) -> Result<(), SendError> {
     let slept = connection.sender().sleeps();
-    let max = usize::try_from(connection.sender().max_message()).unwrap_or(usize::MAX);
+    let max = content::longest(connection.sender().max_message());
     let mut scratch = vec![0; max];
     let start = Instant::now();
     let mut first = 0;

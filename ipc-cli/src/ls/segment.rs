@@ -163,7 +163,9 @@ mod tests {
     #[test]
     fn rings_that_would_not_fit_or_have_another_layout_are_not_read() {
         let size = GEOMETRY.segment_size();
-        for (at, value) in [(1, 2), (2, 0), (3, size * 2), (4, 4097), (4, 1 << 30), (5, u64::MAX), (5, 0)] {
+        for (at, value) in
+            [(1, u64::from(LAYOUT_VERSION) + 1), (2, 0), (3, size * 2), (4, 4097), (4, 1 << 30), (5, u64::MAX), (5, 0)]
+        {
             let mut words = header(GEOMETRY);
             words[at] = value;
             let row = inspect(&memory(&words, size, SealFlags::SHRINK), "x".into()).unwrap();

@@ -34,7 +34,7 @@ pub(crate) struct Common {
     /// Messages alone, without end mark and confirmation: for peers that use the library themselves
     #[arg(long)]
     bare: bool,
-    /// Ring size in bytes, a power of two; a message takes up to a quarter of it less 8 bytes
+    /// Ring size in bytes, a power of two; what is longer than a quarter of it less 8 bytes travels beside it
     #[arg(long, value_name = "BYTES", default_value_t = CAPACITY, value_parser = capacity)]
     capacity: u64,
     /// No progress bar

@@ -8,11 +8,13 @@ use super::output::Output;
 use super::{Common, Tally, seconds};
 use crate::failure::{Code, Failure};
 use crate::progress::Progress;
-use ipc_core::{ListenOptions, Listener, Receiver, RecvError};
+use ipc_core::{Credit, ListenOptions, Listener, Receiver, RecvError};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The longest line or frame that is taken unless told otherwise, in bytes.
+const LONGEST: u64 = 64 << 20;
 /// Space that is held back from the sender until a batch is done, in bytes.
 const HELD: usize = 64 << 10;
 
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Bytes in the longest line or frame that is taken
+    #[arg(long, value_name = "BYTES", default_value_t = LONGEST, value_parser = clap::value_parser!(u64).range(MARK_SIZE as u64..))]
+    max_message: u64,
     /// Serve one sender after the other instead of one
     #[arg(long)]
     keep: bool,
@@ -36,8 +41,10 @@ pub(crate) struct Args {
 
 /// Receives.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let Args { common, file, count, keep, timeout } = args;
-    let options = ListenOptions::new().capacity(common.capacity).max_capacity(common.capacity);
+    let Args { common, file, count, max_message, keep, timeout } = args;
+    let mut credit = Credit::default();
+    credit.message = max_message;
+    let options = ListenOptions::new().capacity(common.capacity).max_capacity(common.capacity).credit(credit);
     let mut listener = Some(options.bind(&common.name)?);
     // Only now: a file is not emptied for a name that is taken.
     let mut output = Output::create(file.as_deref())?;

@@ -88,7 +88,7 @@ struct Transfer {
 impl Transfer {
     /// Sends the input in chunks, read straight into shared memory.
     fn send_bytes(&mut self, input: &Input) -> Result<(), Failure> {
-        let most = usize::try_from(self.sender.max_message()).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.sender.max_reservation()).unwrap_or(usize::MAX);
         loop {
             let wanted = input.wait(&mut self.sender)?.min(most);
             let sent = if wanted < SMALL {
