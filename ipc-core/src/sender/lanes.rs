@@ -127,6 +127,8 @@ pub(crate) struct Lanes {
     credit: u64,
     /// Beside each the number of the message, counted from 0.
     in_flight: VecDeque<(u64, InFlight)>,
+    /// The peer is gone, and what it did not consume was taken back.
+    taken_back: bool,
     /// A part of a message was sent, and the rest will not be.
     in_pieces: bool,
     /// Bytes that the socket surely takes without waiting.
@@ -169,6 +171,7 @@ impl Lanes {
             router,
             credit: credit.messages,
             in_flight: VecDeque::new(),
+            taken_back: false,
             in_pieces: false,
             surely: 0,
             last_need: Need::Room,
@@ -236,16 +239,20 @@ impl Lanes {
         self.last_need
     }
 
-    /// Takes everything back that the peer has, but for the blocks in `keep`. For a peer that is gone.
+    /// Takes back the blocks that the peer held when it went; those in `keep` hold messages that it did not consume.
     pub(super) fn reclaim(&mut self, keep: &[u16]) {
         if let Some(lender) = &mut self.lender {
             // What came back before the peer went; what it made up does not matter any more.
             let _ = lender.collect();
             lender.reclaim(keep);
         }
-        if keep.is_empty() {
-            self.in_flight.clear();
-        }
+    }
+
+    /// Takes everything back that the peer has. For a peer that is gone.
+    pub(super) fn reclaim_all(&mut self) {
+        self.reclaim(&[]);
+        self.in_flight.clear();
+        self.taken_back = true;
     }
 
     /// Tells the peer what was published: rings its doorbell, or carries the records to it.
@@ -299,6 +306,9 @@ impl Lanes {
         let mut blocks = Vec::new();
         let mut records = producer.undelivered()?;
         while let Some(record) = records.next_payload()? {
+        if self.taken_back {
+            return Ok((0, Vec::new()));
+        }
             if record.mark() == Mark::Described {
                 let descriptor = record.descriptor()?;
                 if matches!(descriptor.kind, Kind::Block | Kind::Stream) {
@@ -315,6 +325,9 @@ impl Lanes {
         let mut number = producer.messages().saturating_sub(count);
         let mut messages = Vec::new();
         let mut records = producer.undelivered()?;
+        if self.taken_back {
+            return Ok(Vec::new());
+        }
         let mut parts = Vec::new();
         while let Some(record) = records.next_payload()? {
             match record.mark() {

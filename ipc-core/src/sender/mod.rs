@@ -338,7 +338,7 @@ impl<T: Trust> Sender<T> {
             let (needed, free) = (0, 0);
             return Err(SendError::WouldBlock { resource: Resource::Messages, needed, free });
         }
-        self.lanes.reclaim(&[]);
+        self.lanes.reclaim_all();
         Ok(messages)
     }
 
