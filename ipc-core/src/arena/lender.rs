@@ -104,6 +104,8 @@ pub(crate) struct Lender {
     blocks: u32,
     bytes: u64,
     dropped: Arc<Dropped>,
+    /// There may be detached loans, or some were dropped since the last look.
+    detached: bool,
     label: String,
 }
 
@@ -126,6 +128,7 @@ impl Lender {
             blocks: 0,
             bytes: 0,
             dropped: Arc::default(),
+            detached: false,
             label,
         }
     }
@@ -293,7 +296,9 @@ impl Lender {
                 return Err(Violation { field: "returned block (one that the receiver has)", value, min: 0, max });
             }
         }
-        if Arc::strong_count(&self.dropped) > 1 {
+        if self.detached {
+            // Counted first: the last loan notes its block before it goes.
+            self.detached = Arc::strong_count(&self.dropped) > 1;
             let mut dropped = self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner);
             dropped.drain(..).for_each(|number| self.books.cancel(number));
         }
@@ -303,6 +308,12 @@ impl Lender {
     /// The blocks of this lender that are dropped elsewhere.
     pub(crate) fn dropped(&self) -> &Arc<Dropped> {
         &self.dropped
+    }
+
+    /// The same, for a loan that is detached now.
+    pub(crate) fn detach(&mut self) -> Arc<Dropped> {
+        self.detached = true;
+        self.dropped.clone()
     }
 
     /// Takes back everything that the peer has, but for the blocks in `keep`. For a peer that is gone.

@@ -218,8 +218,8 @@ impl<'s, T: Trust> Loan<'s, T> {
     /// The loan, if its memory is not in the arena.
     pub fn detach(self) -> Result<DetachedLoan, Self> {
         let Memory::Block(lent) = *self.memory else { return Err(self) };
-        let found =
-            self.sender.lanes.lender().and_then(|lender| Some((lender.memory(lent.place)?, lender.dropped().clone())));
+        let lender = self.sender.lanes.lender_mut();
+        let found = lender.and_then(|lender| Some((lender.memory(lent.place)?, lender.detach())));
         let Some((region, dropped)) = found else { return Err(self) };
         let this = ManuallyDrop::new(self);
         Ok(DetachedLoan { lent, len: this.len, capacity: this.capacity, dropped, region })
