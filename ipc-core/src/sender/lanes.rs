@@ -302,13 +302,13 @@ impl Lanes {
 
     /// How many messages were not consumed, and the blocks that they lie in.
     pub(super) fn count_undelivered(&self, producer: &Producer<'static>) -> Result<(u64, Vec<u16>), Violation> {
+        if self.taken_back {
+            return Ok((0, Vec::new()));
+        }
         let count = producer.undelivered()?.count()?;
         let mut blocks = Vec::new();
         let mut records = producer.undelivered()?;
         while let Some(record) = records.next_payload()? {
-        if self.taken_back {
-            return Ok((0, Vec::new()));
-        }
             if record.mark() == Mark::Described {
                 let descriptor = record.descriptor()?;
                 if matches!(descriptor.kind, Kind::Block | Kind::Stream) {
@@ -321,13 +321,13 @@ impl Lanes {
 
     /// The messages that were not consumed.
     pub(super) fn undelivered(&self, producer: &Producer<'static>) -> Result<Vec<Vec<u8>>, SendError> {
+        if self.taken_back {
+            return Ok(Vec::new());
+        }
         let count = producer.undelivered()?.count()?;
         let mut number = producer.messages().saturating_sub(count);
         let mut messages = Vec::new();
         let mut records = producer.undelivered()?;
-        if self.taken_back {
-            return Ok(Vec::new());
-        }
         let mut parts = Vec::new();
         while let Some(record) = records.next_payload()? {
             match record.mark() {
@@ -535,12 +535,15 @@ impl<T: Trust> Sender<T> {
         let described = !files.is_empty() || content.len > longest;
         let extra = if described { descriptor::SIZE } else { 0 };
         let mut at = 0;
-        if content.len > longest {
-            self.check_pieces(content.len, patience)?;
+        if content.len + extra > longest {
+            self.check_pieces(content.len + extra, patience)?;
             self.await_in_flight(patience, &mut made)?;
         }
         while content.len + extra - at > longest {
-            let claimed = self.claim_slow(longest as usize, patience, &mut made);
+            // The descriptor alone may be what does not fit behind the rest: then the last piece has no bytes.
+            let end = content.len.min(at + longest);
+            let len = (end - at) as usize;
+            let claimed = self.claim_slow(len, patience, &mut made);
             self.note_pieces(at, claimed)?;
             let mut record = self.producer.reservation(longest as usize);
             let mut offset = 0;
