@@ -66,6 +66,16 @@ impl Files {
         }
     }
 
+    /// `WouldBlock` unless there surely is room for some files and for the bytes of a message: the kernel calls a packet socket writable
+    /// while it is at most a quarter full.
+    pub(crate) fn check_room(&self) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&Timespec::default())) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Takes the files beside the message that is received: `expected` of them.
     ///
     /// They are looked at first and taken off the socket only if all of them found a number in this process.

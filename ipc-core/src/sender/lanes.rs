@@ -545,15 +545,15 @@ impl<T: Trust> Sender<T> {
             let len = (end - at) as usize;
             let claimed = self.claim_slow(len, patience, &mut made);
             self.note_pieces(at, claimed)?;
-            let mut record = self.producer.reservation(longest as usize);
+            let mut record = self.producer.reservation(len);
             let mut offset = 0;
-            for piece in content.range(at, at + longest) {
+            for piece in content.range(at, end) {
                 record.write_at(offset, piece);
                 offset += piece.len();
             }
             let wake = record.publish_as(Mark::More, 0).1;
             self.wake(wake);
-            at += longest;
+            at = end;
         }
         let len = (content.len - at + extra) as usize;
         let claimed =
@@ -591,7 +591,7 @@ impl<T: Trust> Sender<T> {
         result
     }
 
-    /// A call that does not wait cannot send a message piece by piece: all pieces have to fit at once.
+    /// A call that does not wait cannot send a message piece by piece: all pieces, of `len` bytes together, have to fit at once.
     fn check_pieces(&mut self, len: u64, patience: Patience) -> Result<(), SendError> {
         if !patience.is_none() {
             return Ok(());
@@ -891,6 +891,10 @@ impl<T: Trust> Sender<T> {
         }
         let mut made = None;
         self.await_in_flight(patience, &mut made)?;
+        if !files.is_empty() {
+            // Two packets: if the second did not fit, the files would be left to the next message.
+            self.beside(patience, &mut made, |socket| socket.check_room())?;
+        }
         self.prepare_record(files, patience, &mut made)?;
         let parts: Vec<_> = content.slices().iter().map(|slice| IoSlice::new(slice)).collect();
         self.beside(patience, &mut made, |socket| socket.send_bytes(&parts))?;
