@@ -98,7 +98,10 @@ impl<T: Trust> Receiver<T> {
         } else {
             match self.open_or_next(record)? {
                 Some(body) => body,
-                None => return Ok(None),
+                None => {
+                    self.look_for_end()?;
+                    return Ok(None);
+                }
             }
         };
         Ok(Some(Message::new(self, body)))
@@ -457,6 +460,20 @@ impl<T: Trust> Receiver<T> {
             Some(payload) => Ok(Some(payload)),
             None => Err(self.disconnected()),
         }
+    }
+
+    /// No message is complete, though there may be a record of one that grows: every so often, find out whether its sender lives.
+    fn look_for_end(&mut self) -> Result<(), RecvError> {
+        self.empty_polls += 1;
+        if self.empty_polls < POLLS_A_LOOK {
+            return Ok(());
+        }
+        self.empty_polls = 0;
+        // What it wrote between the last look and its end is for the next call.
+        if self.link.messages.is_peer_gone() && !self.incoming.is_ready(&self.consumer, &self.link) {
+            return Err(self.disconnected());
+        }
+        Ok(())
     }
 
     fn disconnected(&self) -> RecvError {
