@@ -126,6 +126,11 @@ impl Incoming {
         self.inlet.is_none() || link.own_credit.messages != u64::MAX
     }
 
+    /// Says whether the next message was found to grow.
+    pub(super) fn is_growing(&self) -> bool {
+        self.growing.is_some()
+    }
+
     /// The message that grew is left alone.
     pub(super) fn growing_is_over(&mut self) {
         self.growing = None;
