@@ -6,6 +6,7 @@
 
 mod columns;
 mod floor;
+mod floors;
 mod ours;
 mod process;
 mod remap;
@@ -65,6 +66,8 @@ enum Kind {
     Throughput,
     /// Both.
     All,
+    /// Large messages through bare shared memory and Unix sockets, without the library.
+    Floors,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,9 +124,9 @@ impl Args {
     }
 
     /// How many times something that takes about `nanoseconds` is done in a round.
-    fn repetitions(&self, nanoseconds: f64) -> u64 {
+    fn repetitions(&self, nanoseconds: f64, least: u64) -> u64 {
         const ROUND: f64 = 40e6;
-        (ROUND * f64::from(self.effort) / 100.0 / nanoseconds).max(32.0) as u64
+        ((ROUND * f64::from(self.effort) / 100.0 / nanoseconds) as u64).max(least)
     }
 }
 
@@ -158,10 +161,17 @@ fn run_comparison(args: &Args) -> Result<(), Failure> {
     let told = |error: Box<dyn std::error::Error>| Failure::runtime(error.to_string());
     let duo = Duo::new().map_err(told)?;
     let cpus = duo.cpus();
+    if args.kind == Kind::Floors {
+        let lines = floors::measure(&duo, args).map_err(told)?;
+        if args.json {
+            return print_json(&lines);
+        }
+        print!("{}", floors::table(&lines));
+        return Ok(());
+    }
     let cases = measure(&duo, args).map_err(told)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&cases).map_err(|error| Failure::runtime(error.to_string()))?;
-        println!("{text}");
+        print_json(&cases)?;
     } else {
         print!("{}", stats::table(&cases));
         println!(
@@ -169,6 +179,12 @@ fn run_comparison(args: &Args) -> Result<(), Failure> {
             args.rounds, cpus.0, cpus.1
         );
     }
+    Ok(())
+}
+
+fn print_json(lines: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(lines).map_err(|error| Failure::runtime(error.to_string()))?;
+    println!("{text}");
     Ok(())
 }
 
@@ -192,7 +208,7 @@ impl Plan {
         let rounds = usize::from(args.rounds);
         let (subject, pairs) = match self {
             Self::SpinningRoundTrip { size, lines } => {
-                let trips = args.repetitions(150.0);
+                let trips = args.repetitions(150.0, 32);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::Busy, Duration::ZERO, trips);
                 if lines == 1 {
                     let floor = || ping_pong::stamped_line_round_trip(duo, trips);
@@ -203,13 +219,13 @@ impl Plan {
                 }
             }
             Self::SleepingRoundTrip { size } => {
-                let trips = args.repetitions(60_000.0);
+                let trips = args.repetitions(60_000.0, 32);
                 let floor = || handover::eventfd_round_trip(duo, trips);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::Sleep, Duration::ZERO, trips);
                 (subject("round trip, both asleep", size, 1, "block", "ns"), Pairs::take(rounds, floor, ours)?)
             }
             Self::ThinkingRoundTrip { size, think } => {
-                let trips = args.repetitions(think.as_nanos() as f64);
+                let trips = args.repetitions(think.as_nanos() as f64, 32);
                 let floor = || ours::round_trip(duo, size, WaitStrategy::Busy, think, trips);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::default(), think, trips);
                 (subject("round trip, answer in 15 µs", size, 1, "block", "ns"), Pairs::take(rounds, floor, ours)?)
@@ -225,13 +241,13 @@ impl Plan {
 fn stream(duo: &Duo, args: &Args, size: usize, batch: u64, wait: Wait) -> Fallible<(Subject<'static>, Pairs)> {
     let rounds = usize::from(args.rounds);
     if size >= 4096 {
-        let messages = args.repetitions(size as f64 / 14.0);
+        let messages = args.repetitions(size as f64 / 14.0, 32);
         let floor = || copy::fill_and_read(duo, size, messages);
         let ours = || Ok(size as f64 / ours::stream(duo, size, batch, wait.strategy(), messages)?);
         return Ok((subject("stream", size, batch, wait.name(), "GB/s"), Pairs::take(rounds, floor, ours)?));
     }
     let lines = size.div_ceil(64).max(1) as u64;
-    let messages = args.repetitions(6.0 * lines as f64);
+    let messages = args.repetitions(6.0 * lines as f64, 32);
     let ours = || ours::stream(duo, size, batch, wait.strategy(), messages);
     let subject = subject("stream", size, batch, wait.name(), "ns");
     let pairs = if size == 8 && batch > 1 {

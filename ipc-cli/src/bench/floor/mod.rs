@@ -4,11 +4,19 @@
 //! framing, no variable size, no recovery and no check of the other side; it is what remains of a
 //! transport when all of that is taken away, tuned until no change made it faster.
 
+mod copier;
 pub(crate) mod copy;
+pub(crate) mod copy_through;
 pub(crate) mod handover;
+pub(crate) mod in_place;
 pub(crate) mod index_ring;
 pub(crate) mod ping_pong;
+mod private;
+pub(crate) mod socket;
 pub(crate) mod stamped_ring;
+
+pub(crate) use copier::Copier;
+pub(crate) use private::Private;
 
 use super::process::{Duo, Fallible, SharedBuffer, Side};
 use std::cell::UnsafeCell;
