@@ -56,6 +56,17 @@ impl Private {
         bytes[last..].copy_from_slice(&number.to_ne_bytes());
     }
 
+    /// Turns over every bit of the number at both ends, which makes an answer that its asker can tell from the question.
+    ///
+    /// The answering side does not judge what came: only the asker's failure ends a run, and a mistake comes back to it.
+    pub(crate) fn answer(&mut self) {
+        let last = self.len - NUMBER;
+        let (first, end) = self.bytes_mut().split_at_mut(last);
+        // Ends that overlap have one number between them, which `expect` looks for in the last.
+        let beginning = if first.len() < NUMBER { &mut [] } else { &mut first[..NUMBER] };
+        beginning.iter_mut().chain(end).for_each(|byte| *byte = !*byte);
+    }
+
     /// Looks for `number` in the last 8 bytes, and in the first if the two do not overlap.
     ///
     /// # Errors
@@ -85,6 +96,20 @@ mod tests {
             message.stamp(0x1122_3344_5566_7788);
             message.expect(0x1122_3344_5566_7788).unwrap();
             assert!(message.expect(1).is_err());
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_number_turned_over_and_a_damaged_question_shows_in_it() {
+        for len in [8, 12, 15, 16, 17, 100] {
+            let mut message = Private::new(len).unwrap();
+            message.stamp(5);
+            message.answer();
+            message.expect(!5).unwrap();
+            message.stamp(5);
+            message.bytes_mut()[len - 1] ^= 1;
+            message.answer();
+            assert!(message.expect(!5).is_err(), "{len}");
         }
     }
 

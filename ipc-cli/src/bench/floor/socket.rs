@@ -74,19 +74,18 @@ pub(crate) fn round_trip(duo: &Duo, form: Form, size: usize, rounds: u64) -> Fal
     };
     let answer = |side: &Side<'_>| {
         let mut buffer = Private::new(size)?;
-        let mut exchange = |first: u64, count: u64| -> Fallible<()> {
-            for number in first..first + count {
+        let mut exchange = |count: u64| -> Fallible<()> {
+            for _ in 0..count {
                 server.receive(buffer.bytes_mut())?;
-                buffer.expect(number)?;
-                buffer.stamp(!number);
+                buffer.answer();
                 server.send(buffer.bytes())?;
             }
             Ok(())
         };
         side.meet()?;
-        exchange(0, warm_up)?;
+        exchange(warm_up)?;
         side.meet()?;
-        exchange(warm_up, rounds)
+        exchange(rounds)
     };
     duo.run(ask, answer)
 }
