@@ -12,7 +12,9 @@ use crate::os::fork::GuardedFd;
 use crate::os::packet::{self, Packet};
 use crate::os::rendezvous::{DialError, connect_stream};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
+use crate::os::timer::Timer;
 use crate::os::{membarrier, socket};
+use crate::sender::Coalescing;
 use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
 use rustix::fd::{AsFd, OwnedFd};
@@ -137,6 +139,7 @@ pub struct ConnectOptions {
     mode: Mode,
     credit: Credit,
     payload: Option<PayloadType>,
+    coalescing: Option<Coalescing>,
 }
 
 impl Default for ConnectOptions {
@@ -154,6 +157,7 @@ impl Default for ConnectOptions {
             mode: Mode::default(),
             credit: Credit::default(),
             payload: None,
+            coalescing: None,
         }
     }
 }
@@ -255,7 +259,7 @@ impl ConnectOptions {
             });
         }
         let membarrier = self.membarrier && membarrier::register();
-        let terms = Terms::new(self.mode, self.credit, self.payload, false);
+        let terms = Terms::new(self.mode, self.credit, self.payload, self.coalescing.is_some());
         let hello = Hello::new(membarrier, self.to_server_capacity, self.to_client_capacity, terms);
         // A server that has hung up already may have left its reasons in the socket.
         let _ = packet::send(&socket, &[IoSlice::new(&hello.encode())], &[]);
@@ -271,12 +275,21 @@ impl ConnectOptions {
         let welcome = Welcome::decode(&buffer[..answer.len])
             .map_err(|malformed| ConnectError::Malformed { name: name(), malformed })?
             .map_err(|refusal| ConnectError::Refused { name: name(), refusal })?;
-        let [memory, space, files] = self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
+        let [memory, space, files, own_timer, peer_timer] =
+            self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
         let guard = |fd: Option<OwnedFd>| match fd {
             Some(fd) => GuardedFd::new(fd).map_err(preparing),
             None => Err(preparing(io::ErrorKind::InvalidData.into())),
         };
         let (space, files) = (guard(space)?, guard(files)?);
+        let timer = |fd: Option<OwnedFd>| match fd {
+            None => Ok(None),
+            Some(fd) => match Timer::attach(fd).map_err(preparing)? {
+                Some(timer) => Ok(Some(timer)),
+                None => Err(ConnectError::Malformed { name: name(), malformed: wrong_kind(TIMERS_KIND) }),
+            },
+        };
+        let (own_timer, peer_timer) = (timer(own_timer)?, timer(peer_timer)?);
         let mode = welcome.terms.mode();
         let segment = match memory {
             None => None,
@@ -292,6 +305,8 @@ impl ConnectOptions {
             messages: socket,
             space,
             files,
+            coalescing: self.coalescing.zip(own_timer),
+            alarm: peer_timer,
             peer,
             membarrier: membarrier && welcome.membarrier,
             mode,
@@ -306,9 +321,10 @@ impl ConnectOptions {
         Ok(unsafe { Connection::new(link, self.strategy) })
     }
 
-    /// Takes the descriptors out of a welcome: memory if it is shared, then the sockets for space and for files. Anything else
-    /// beside it is refused, and so is a mode that shares more than was wished for.
-    fn check_answer(&self, welcome: &Welcome, answer: Packet) -> Result<[Option<OwnedFd>; 3], AnswerError> {
+    /// Takes the descriptors out of a welcome: memory if it is shared, the sockets for space and for files, and the timers of the
+    /// client's and of the server's sender if they put rings off. Anything else beside it is refused, and so is a mode that shares
+    /// more than was wished for.
+    fn check_answer(&self, welcome: &Welcome, answer: Packet) -> Result<[Option<OwnedFd>; 5], AnswerError> {
         if welcome.size > self.max_segment {
             return Err(AnswerError::TooLarge { size: welcome.size, limit: self.max_segment });
         }
@@ -321,7 +337,9 @@ impl ConnectOptions {
         if mode > self.mode {
             return Err(malformed("mode", welcome.terms.mode.into(), 1, self.mode.code().into()));
         }
-        let expected = if mode.has_arena() { 3 } else { 2 };
+        let timers =
+            [self.coalescing.is_some(), welcome.terms.coalesces()].map(|wanted| wanted && !mode.queues_in_socket());
+        let expected = [mode.has_arena(), true, true, timers[0], timers[1]].map(u64::from).iter().sum();
         let found = answer.fds.len() as u64 + u64::from(answer.too_many);
         if found != expected {
             return Err(malformed("number of file descriptors", found, expected, expected));
@@ -331,11 +349,20 @@ impl ConnectOptions {
         let (space, files) = (fds.next(), fds.next());
         for socket in [&space, &files] {
             if !socket.as_ref().is_some_and(socket::is_unix_seqpacket) {
-                return Err(malformed("file descriptors' kind (1: a Unix packet socket)", 0, 1, 1));
+                return Err(AnswerError::Malformed(wrong_kind(SOCKETS_KIND)));
             }
         }
-        Ok([memory, space, files])
+        let [own_timer, peer_timer] = timers.map(|wanted| if wanted { fds.next() } else { None });
+        Ok([memory, space, files, own_timer, peer_timer])
     }
+}
+
+const SOCKETS_KIND: &str = "file descriptors' kind (1: a Unix packet socket)";
+const TIMERS_KIND: &str = "file descriptors' kind (1: a timer)";
+
+/// What is said of a welcome with a descriptor that is something else.
+fn wrong_kind(field: &'static str) -> Malformed {
+    Malformed { packet: "welcome", field, value: 0, min: 1, max: 1 }
 }
 
 /// The rings that lie in shared memory: the smallest ones, which nobody uses, if the queues are in the socket.

@@ -115,6 +115,19 @@ impl Waker {
         if ticket & (WAITING | GONE) == 0 { Call::Nothing } else { self.answer(ticket) }
     }
 
+    /// The ticket that the last [`Call::Ring`] answered.
+    #[cfg(feature = "std")]
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Takes the last answer back: the peer was not woken yet, and the same ticket asks again after the next publication.
+    #[cfg(feature = "std")]
+    pub(crate) fn defer(&mut self) {
+        // No ticket is 0: one that is raised has a bit of its own.
+        self.answered = 0;
+    }
+
     #[cold]
     fn answer(&mut self, ticket: u64) -> Call {
         if ticket & GONE != 0 {

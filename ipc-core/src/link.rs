@@ -9,7 +9,9 @@ use crate::os::files::Files;
 use crate::os::fork::{self, ForkToken, GuardedFd};
 use crate::os::membarrier;
 use crate::os::segment::Segment;
+use crate::os::timer::Timer;
 use crate::ring::{PrivateRing, RingMemory, Violation};
+use crate::sender::Coalescing;
 use crate::sync::{AtomicU64, Ordering};
 use crate::terms::{Credit, Mode};
 use core::ptr::NonNull;
@@ -35,6 +37,10 @@ pub(crate) struct Parts {
     pub(crate) messages: GuardedFd,
     pub(crate) space: GuardedFd,
     pub(crate) files: GuardedFd,
+    /// How our sender puts rings off, and the timer that it sets meanwhile. `None` if it does not.
+    pub(crate) coalescing: Option<(Coalescing, Timer)>,
+    /// The timer that the peer's sender sets.
+    pub(crate) alarm: Option<Timer>,
     pub(crate) peer: Peer,
     pub(crate) membarrier: bool,
     pub(crate) mode: Mode,
@@ -65,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) space: Bell,
     /// Carries what is beside messages: file descriptors, and bytes that go through the kernel.
     pub(crate) files: Files,
+    /// How our sender puts rings off, and the timer that it sets meanwhile.
+    pub(crate) coalescing: Option<(Coalescing, Timer)>,
     pub(crate) peer: Peer,
     pub(crate) mode: Mode,
     pub(crate) own_credit: Credit,
@@ -82,7 +90,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// # Errors
-    /// There is no memory for private queues.
+    /// There is no memory for private queues, or no descriptor for an epoll.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let barrier =
             if parts.membarrier { Barrier::Asymmetric { heavy: membarrier::global_expedited } } else { Barrier::Fence };
@@ -93,9 +101,13 @@ impl Link {
             role: parts.role,
             segment: parts.segment,
             private: if in_socket { Some(PrivateQueues::new(parts.role, parts.geometry)?) } else { None },
-            messages: bell(parts.messages),
+            messages: match parts.alarm {
+                None => bell(parts.messages),
+                Some(timer) => Bell::with_timer(parts.messages, timer)?,
+            },
             space: bell(parts.space),
             files: Files::new(parts.files),
+            coalescing: parts.coalescing,
             peer: parts.peer,
             mode: parts.mode,
             own_credit: parts.own_credit,

@@ -12,7 +12,9 @@ use crate::os::bell::Deadline;
 use crate::os::fork::{self, GuardedFd};
 use crate::os::rendezvous::{BindError, BoundSocket, DEFAULT_MODE};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
+use crate::os::timer::Timer;
 use crate::os::{membarrier, packet, socket};
+use crate::sender::Coalescing;
 use crate::sync::{AtomicU64, Ordering};
 use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
@@ -97,6 +99,7 @@ pub struct ListenOptions {
     mode: Mode,
     credit: Credit,
     payload: Option<PayloadType>,
+    coalescing: Option<Coalescing>,
 }
 
 impl Default for ListenOptions {
@@ -116,6 +119,7 @@ impl Default for ListenOptions {
             mode: Mode::default(),
             credit: Credit::default(),
             payload: None,
+            coalescing: None,
         }
     }
 }
@@ -431,19 +435,24 @@ impl Listener {
         let ((space, their_space), (files, their_files)) = (pair()?, pair()?);
         let membarrier =
             self.options.membarrier && hello.terms.mode().has_arena() && hello.membarrier && membarrier::register();
+        let timer = |wanted: bool| (wanted && !mode.queues_in_socket()).then(Timer::new).transpose().map_err(resources);
+        let (client_timer, own_timer) = (timer(hello.terms.coalesces())?, timer(self.options.coalescing.is_some())?);
         let peer_credit = hello.terms.credit();
-        let offer = Offer { segment, space, files, peer, membarrier, mode, geometry, peer_credit, lease };
+        let timers = Timers { client: client_timer, own: own_timer };
+        let offer = Offer { segment, space, files, timers, peer, membarrier, mode, geometry, peer_credit, lease };
         Ok((offer, Theirs { space: their_space, files: their_files }))
     }
 
     /// Tells a client what was made for it, and puts our end together.
     fn welcome(&self, client: GuardedFd, offer: Offer, theirs: Theirs) -> io::Result<Link> {
-        let Offer { segment, space, files, peer, membarrier, mode, geometry, peer_credit, lease } = offer;
-        let terms = Terms::new(mode, self.options.credit, self.options.payload, false);
+        let Offer { segment, space, files, timers, peer, membarrier, mode, geometry, peer_credit, lease } = offer;
+        let terms = Terms::new(mode, self.options.credit, self.options.payload, timers.own.is_some());
         let size = segment.as_ref().map_or(0, Segment::size);
         let welcome = Welcome { membarrier, size, geometry, terms };
-        let fds: Vec<_> =
-            segment.as_ref().map(AsFd::as_fd).into_iter().chain([theirs.space.as_fd(), theirs.files.as_fd()]).collect();
+        let memory = segment.as_ref().map(AsFd::as_fd);
+        let sockets = [theirs.space.as_fd(), theirs.files.as_fd()];
+        let timer_fds = [&timers.client, &timers.own].into_iter().flatten().map(AsFd::as_fd);
+        let fds: Vec<_> = memory.into_iter().chain(sockets).chain(timer_fds).collect();
         packet::send(&client, &[IoSlice::new(&Welcome::encode(&Ok(welcome)))], &fds)?;
         Link::new(Parts {
             role: Role::Server,
@@ -451,6 +460,8 @@ impl Listener {
             messages: client,
             space,
             files,
+            coalescing: self.options.coalescing.zip(timers.own),
+            alarm: timers.client,
             peer,
             membarrier,
             mode,
@@ -491,12 +502,19 @@ struct Offer {
     segment: Option<Segment>,
     space: GuardedFd,
     files: GuardedFd,
+    timers: Timers,
     peer: Peer,
     membarrier: bool,
     mode: Mode,
     geometry: Geometry,
     peer_credit: Credit,
     lease: Lease,
+}
+
+/// The timers of the client's sender and of our own, of those that put rings off. Both sides hold them.
+struct Timers {
+    client: Option<Timer>,
+    own: Option<Timer>,
 }
 
 /// The ends of its sockets that go to the client.

@@ -1,6 +1,7 @@
 //! What the options of both sides of a connection have in common.
 
-/// The methods for a structure with the fields `policy`, `segment`, `strategy`, `membarrier`, `mode`, `credit` and `payload`.
+/// The methods for a structure with the fields `policy`, `segment`, `strategy`, `membarrier`, `mode`, `credit`, `payload` and
+/// `coalescing`.
 macro_rules! common_options {
     () => {
         /// Which users' processes are accepted as peers. Default: our own.
@@ -37,6 +38,24 @@ macro_rules! common_options {
         /// refused; one that says nothing is not.
         pub fn payload<P: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(mut self) -> Self {
             self.payload = Some(crate::PayloadType::of::<P>());
+            self
+        }
+
+        /// Puts off waking the peer's receiver while it sleeps: until `messages` messages wait for it, or `delay` has passed since the
+        /// first of them was sent, whichever comes first. Default: it is woken at once.
+        ///
+        /// A wake-up costs some microseconds on both sides; this way several messages share one. Each message is visible at once, so a
+        /// receiver that is awake gets it without delay. The delay holds even if this process stops or dies right after sending: the
+        /// kernel keeps the time. It is longest, `delay`, for the first message of those that share a wake-up.
+        ///
+        /// A sender that has to wait (for room, say) wakes the receiver first. One that waits for an answer should call
+        /// [`Sender::flush`](crate::Sender::flush) before.
+        ///
+        /// Fewer than two messages, or no delay, mean that nothing is put off. The modes [`Kernel`](crate::Mode::Kernel) and
+        /// [`Hybrid`](crate::Mode::Hybrid) ignore this: there each message is a system call that wakes the receiver. The peer's sender has
+        /// its own choice.
+        pub fn coalesce(mut self, messages: u64, delay: std::time::Duration) -> Self {
+            self.coalescing = crate::sender::Coalescing::new(messages, delay);
             self
         }
 

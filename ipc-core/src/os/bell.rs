@@ -5,6 +5,8 @@
 //! ticket protocol of [`crate::doorbell`] does.
 
 use crate::os::fork::GuardedFd;
+use crate::os::socket;
+use crate::os::timer::Timer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
@@ -64,16 +66,32 @@ pub(crate) struct Bell {
     socket: GuardedFd,
     /// The socket carries data that somebody else reads: it wakes, but nothing is taken off it here.
     has_data: bool,
+    /// What wakes the sleeper beside the socket, if the peer puts rings off.
+    alarm: Option<Alarm>,
+}
+
+/// A timer that the peer sets instead of ringing.
+struct Alarm {
+    timer: Timer,
+    /// An epoll of socket and timer, for the event loops of others.
+    events: GuardedFd,
 }
 
 impl Bell {
     pub(crate) fn new(socket: GuardedFd) -> Self {
-        Self { socket, has_data: false }
+        Self { socket, has_data: false, alarm: None }
     }
 
     /// One whose socket carries more than rings.
     pub(crate) fn with_data(socket: GuardedFd) -> Self {
-        Self { socket, has_data: true }
+        Self { socket, has_data: true, alarm: None }
+    }
+
+    /// One that the peer also rings by a timer.
+    pub(crate) fn with_timer(socket: GuardedFd, timer: Timer) -> io::Result<Self> {
+        let events = GuardedFd::open(|| socket::watch(&socket))?;
+        socket::watch_too(&events, &timer)?;
+        Ok(Self { socket, has_data: false, alarm: Some(Alarm { timer, events }) })
     }
 
     /// Wakes the peer. False if the peer has gone.
@@ -94,6 +112,12 @@ impl Bell {
         if self.has_data {
             return self.poll(deadline.left());
         }
+        if let Some(alarm) = &self.alarm {
+            let slept = self.poll(deadline.left()).map(|slept| self.hear(slept));
+            // [T2] the sleep is over, so the timer is no longer needed for it; before the next ticket is raised. See sender/coalesce.rs.
+            alarm.timer.clear();
+            return slept;
+        }
         let Some(left) = deadline.left() else {
             // Without a deadline one call does both: sleep, and take the ring off the socket.
             return match recv(&self.socket, &mut [0; 8], RecvFlags::empty()) {
@@ -109,6 +133,10 @@ impl Bell {
     pub(crate) fn drain(&self) -> bool {
         if self.has_data {
             return false;
+        }
+        if let Some(alarm) = &self.alarm {
+            // [T2] as in `sleep`.
+            alarm.timer.clear();
         }
         for _ in 0..16 {
             match recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT) {
@@ -134,7 +162,12 @@ impl Bell {
 
     fn poll(&self, left: Option<Duration>) -> io::Result<Slept> {
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref()) {
+        let socket = PollFd::new(&self.socket, PollFlags::IN);
+        let polled = match &self.alarm {
+            None => poll(&mut [socket], timeout.as_ref()),
+            Some(alarm) => poll(&mut [socket, PollFd::new(&alarm.timer, PollFlags::IN)], timeout.as_ref()),
+        };
+        match polled {
             Ok(0) => Ok(Slept::TimedOut),
             Ok(_) | Err(Errno::INTR) => Ok(Slept::Woken),
             Err(errno) => Err(errno.into()),
@@ -162,8 +195,9 @@ impl Bell {
     }
 }
 
+/// Readable when the sleeper would wake. With a timer it is no socket.
 impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.alarm.as_ref().map_or(self.socket.as_fd(), |alarm| alarm.events.as_fd())
     }
 }

@@ -15,3 +15,4 @@ pub(crate) mod region;
 pub(crate) mod rendezvous;
 pub(crate) mod segment;
 pub(crate) mod socket;
+pub(crate) mod timer;

@@ -346,6 +346,18 @@ impl<'a> Producer<'a> {
         self.messages += 1;
     }
 
+    /// The ticket of the consumer that is to be woken, after [`take_wake`](Self::take_wake) or its like said so.
+    #[cfg(feature = "std")]
+    pub(crate) fn ticket_to_wake(&self) -> u64 {
+        self.waker.answered()
+    }
+
+    /// Says that the consumer was not woken: the next publication asks again, as long as it sleeps.
+    #[cfg(feature = "std")]
+    pub(crate) fn defer_wake(&mut self) {
+        self.waker.defer();
+    }
+
     /// Messages that the consumer has consumed, as far as it has said.
     #[cfg(feature = "std")]
     pub(crate) fn consumed(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! Promise: a message that is refused leaves nothing behind, whatever lane it was on, and a peer that goes gives everything back.
 //! Refusal: nothing here is on the way of a small message while there is room.
 
+use super::coalesce::Deferred;
 use super::offers::Offers;
 use super::{Patience, Sender, Shortage};
 use crate::arena::lender::{self, ArenaStatus, Lender, Lent, Refused};
@@ -135,6 +136,8 @@ pub(crate) struct Lanes {
     surely: u64,
     last_need: Need,
     pub(super) offers: Offers,
+    /// The ring that is put off.
+    pub(super) deferred: Deferred,
     /// Blocks lent since it was last asked whether a region lies idle.
     lent: u32,
 }
@@ -176,6 +179,7 @@ impl Lanes {
             surely: 0,
             last_need: Need::Room,
             offers: Offers::default(),
+            deferred: Deferred::default(),
             lent: 0,
         };
         lanes.set_fast(producer);
@@ -258,6 +262,9 @@ impl Lanes {
     /// Tells the peer what was published: rings its doorbell, or carries the records to it.
     #[cold]
     pub(super) fn call(&mut self, link: &Link, producer: &mut Producer<'static>) {
+        if self.deferred.defers(link, producer) {
+            return;
+        }
         let delivered = match &mut self.outlet {
             None => link.messages.ring(),
             Some(outlet) => carrier::carry(outlet, link, producer.position(), &mut self.surely),
@@ -450,7 +457,10 @@ impl Half for Sending<'_> {
         self.producer.is_peer_closed()
     }
 
-    fn on_empty(&mut self) {}
+    fn on_empty(&mut self) {
+        // What is waited for may be up to a receiver that sleeps and was not told of its messages yet.
+        self.lanes.ring_deferred(self.link, self.producer);
+    }
 
     fn raise(&mut self) {
         match (&mut self.lanes.lender, self.need) {
@@ -728,6 +738,7 @@ impl<T: Trust> Sender<T> {
                 Err(error) => return Err(error.into()),
             }
             let (resource, needed, free) = (Resource::Packets, 1, 0);
+            self.lanes.ring_deferred(&self.link, &mut self.producer);
             let Some(deadline) = patience.deadline(made) else {
                 self.note_full_socket();
                 return Err(SendError::WouldBlock { resource, needed, free });

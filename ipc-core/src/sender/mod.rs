@@ -4,12 +4,14 @@
 //! and the lane that was chosen.
 
 mod batch;
+mod coalesce;
 mod lanes;
 mod loan;
 mod offers;
 mod reservation;
 
 pub use batch::Batch;
+pub(crate) use coalesce::Coalescing;
 pub use loan::{DetachedLoan, Loan, Unsent, ValueLoan};
 pub use reservation::Reservation;
 
@@ -429,6 +431,8 @@ impl<T: Trust> Sender<T> {
         let Shortage { resource, needed, free } = shortage;
         self.lanes.note_need(need);
         let Some(deadline) = patience.deadline(made) else {
+            // As before a wait.
+            self.lanes.ring_deferred(&self.link, &mut self.producer);
             return Err(if self.is_peer_gone() {
                 self.disconnected()
             } else {
