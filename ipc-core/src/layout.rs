@@ -32,13 +32,14 @@
 //! A position is a count of bytes since the ring began; it never wraps. The stamp is the low half of the
 //! lap (position / capacity) plus one, so that memory which is zeroed when the ring begins holds no valid header. Three marks, at most one in a
 //! header: `PAD` (bit 30) says that nothing but the end of the area follows: go on at the start of the next lap. `DESCRIBED` (bit 29) says
-//! that the payload begins with a [`descriptor`] of where the message lies. `MORE` (bit 28) says that the message goes on in the next record. A *publication* is one or more records whose first header is stored
+//! that the payload begins with a descriptor of where the message lies. `MORE` (bit 28) says that the message goes on in the next record. A *publication* is one or more records whose first header is stored
 //! last; the word behind it never looks like the header that is due there, so what follows is seen only when it is published.
 
 pub(crate) mod descriptor;
 pub(crate) mod exchange;
 mod segment;
 
+#[cfg(feature = "std")]
 pub(crate) use segment::exchange_offset;
 pub use segment::{Geometry, SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader, ring_size};
 

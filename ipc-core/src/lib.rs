@@ -108,6 +108,7 @@
 //! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+#[cfg(feature = "std")]
 mod arena;
 pub mod cell;
 pub mod doorbell;

@@ -373,7 +373,7 @@ payload_methods!(Held<T>);
 pub(crate) enum Keep {
     Bytes(#[expect(dead_code, reason = "owns what `start` points to")] Vec<u8>),
     File(#[expect(dead_code, reason = "owns what `start` points to")] payload::Payload),
-    Block(Borrowed),
+    Block(#[expect(dead_code, reason = "gives the block back when it is dropped")] Borrowed),
 }
 
 /// A block that is held.

@@ -19,11 +19,8 @@ pub(crate) mod offer;
 pub(crate) mod progress;
 pub(crate) mod returns;
 
-#[cfg(feature = "std")]
 mod books;
-#[cfg(feature = "std")]
 pub(crate) mod borrower;
-#[cfg(feature = "std")]
 pub(crate) mod lender;
 #[cfg(all(test, loom))]
 mod models;

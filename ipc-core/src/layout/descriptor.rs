@@ -8,6 +8,9 @@
 //! Word 1 is zero for kinds that have no place. What this file does not do: it judges the form of a descriptor, not whether there
 //! is such a region, block or file.
 
+// Rings alone need little of it.
+#![cfg_attr(not(feature = "std"), expect(dead_code))]
+
 use crate::ring::Violation;
 
 /// Bytes in a descriptor.

@@ -18,7 +18,7 @@ use crate::os::files::{MAX_BYTES, Untaken};
 use crate::os::payload;
 use crate::os::region::Region;
 use crate::os::segment::SegmentError;
-use crate::ring::{Consumer, Inlet, Payload, Violation};
+use crate::ring::{Consumer, Inlet, Payload, RingMemory, Violation};
 use crate::router::Lane;
 use core::ops::ControlFlow;
 use std::boxed::Box;
@@ -61,7 +61,7 @@ impl Incoming {
         let way_back = link.exchanges().map(|(_, exchange)| Arc::new(unsafe { WayBack::new(exchange, link.barrier) }));
         let inlet = link.mode.queues_in_socket().then(|| {
             // SAFETY: only the lifetime changes; the caller's promise.
-            let memory = unsafe { core::mem::transmute::<crate::ring::RingMemory<'_>, _>(link.incoming()) };
+            let memory = unsafe { core::mem::transmute::<RingMemory<'_>, RingMemory<'static>>(link.incoming()) };
             Inlet::new(memory)
         });
         let counted = if credit.messages == u64::MAX { u64::MAX } else { credit.messages / 8 };

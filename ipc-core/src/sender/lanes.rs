@@ -19,7 +19,7 @@ use crate::os::carrier;
 use crate::os::files;
 use crate::os::payload::{Draft, Sealed};
 use crate::os::segment::SegmentError;
-use crate::ring::{Outlet, Producer, Violation};
+use crate::ring::{Outlet, Producer, RingMemory, Violation};
 use crate::router::{Lane, Override, Router, RouterError};
 use crate::sync::Ordering;
 use crate::wait::Half;
@@ -153,7 +153,7 @@ impl Lanes {
             .map(|(exchange, _)| unsafe { Lender::new(exchange, link.barrier, credit.arena, link.label.clone()) });
         let outlet = link.mode.queues_in_socket().then(|| {
             // SAFETY: only the lifetime changes; the caller's promise.
-            let memory = unsafe { core::mem::transmute::<crate::ring::RingMemory<'_>, _>(link.outgoing()) };
+            let memory = unsafe { core::mem::transmute::<RingMemory<'_>, RingMemory<'static>>(link.outgoing()) };
             Outlet::new(memory)
         });
         if outlet.is_some() {

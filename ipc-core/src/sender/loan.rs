@@ -121,7 +121,8 @@ impl<T: Trust> Sender<T> {
     /// Lends memory for one value, to be written in place.
     ///
     /// # Errors
-    /// As [`Sender::send`]; [`SendError::Lane`] if the value must be aligned to more than 128 bytes.
+    /// As [`Sender::send`]; [`SendError::Lane`] if the value must be aligned to more than 128 bytes, or at all on a connection
+    /// of mode [`Kernel`](crate::Mode::Kernel).
     ///
     /// # Examples
     /// ```no_run
@@ -139,11 +140,10 @@ impl<T: Trust> Sender<T> {
     pub fn loan_value<P: FromBytes + IntoBytes + Immutable + KnownLayout>(
         &mut self,
     ) -> Result<ValueLoan<'_, P, T>, SendError> {
-        let private = !self.link.mode.has_arena();
-        if align_of::<P>() as u64 > if private { 1 } else { UNIT } && size_of::<P>() > 0 {
-            if !private || align_of::<P>() > 16 {
-                return Err(self.no_lane(crate::Lane::Arena, size_of::<P>() as u64));
-            }
+        // Blocks and files are aligned; private memory is what the allocator gives for bytes.
+        let aligned_to = if self.link.mode.has_arena() { UNIT } else { 1 };
+        if align_of::<P>() as u64 > aligned_to {
+            return Err(self.no_lane(crate::Lane::Arena, size_of::<P>() as u64));
         }
         Ok(ValueLoan { loan: self.loan(size_of::<P>())?, value: PhantomData })
     }
