@@ -53,6 +53,9 @@ pub(crate) struct Args {
 /// Measurements with options of their own: one file or folder each, with an `Args` and a `run`.
 #[derive(clap::Subcommand, Debug)]
 enum Command {
+    /// Measures large messages through bare shared memory and Unix sockets, without the library
+    #[command(after_help = EXIT_CODES)]
+    Floors(floors::Args),
     /// Measures what remaps and page faults cost beside a stream of messages
     #[command(after_help = EXIT_CODES)]
     Remap(remap::Args),
@@ -66,8 +69,6 @@ enum Kind {
     Throughput,
     /// Both.
     All,
-    /// Large messages through bare shared memory and Unix sockets, without the library.
-    Floors,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,9 +125,9 @@ impl Args {
     }
 
     /// How many times something that takes about `nanoseconds` is done in a round.
-    fn repetitions(&self, nanoseconds: f64, least: u64) -> u64 {
+    fn repetitions(&self, nanoseconds: f64) -> u64 {
         const ROUND: f64 = 40e6;
-        ((ROUND * f64::from(self.effort) / 100.0 / nanoseconds) as u64).max(least)
+        (ROUND * f64::from(self.effort) / 100.0 / nanoseconds).max(32.0) as u64
     }
 }
 
@@ -152,6 +153,7 @@ impl Wait {
 /// The machine has fewer than two processors, or a side failed.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Some(Command::Floors(args)) => floors::run(args),
         Some(Command::Remap(args)) => remap::run(args),
         None => run_comparison(args),
     }
@@ -161,17 +163,10 @@ fn run_comparison(args: &Args) -> Result<(), Failure> {
     let told = |error: Box<dyn std::error::Error>| Failure::runtime(error.to_string());
     let duo = Duo::new().map_err(told)?;
     let cpus = duo.cpus();
-    if args.kind == Kind::Floors {
-        let lines = floors::measure(&duo, args).map_err(told)?;
-        if args.json {
-            return print_json(&lines);
-        }
-        print!("{}", floors::table(&lines));
-        return Ok(());
-    }
     let cases = measure(&duo, args).map_err(told)?;
     if args.json {
-        print_json(&cases)?;
+        let text = serde_json::to_string_pretty(&cases).map_err(|error| Failure::runtime(error.to_string()))?;
+        println!("{text}");
     } else {
         print!("{}", stats::table(&cases));
         println!(
@@ -179,12 +174,6 @@ fn run_comparison(args: &Args) -> Result<(), Failure> {
             args.rounds, cpus.0, cpus.1
         );
     }
-    Ok(())
-}
-
-fn print_json(lines: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(lines).map_err(|error| Failure::runtime(error.to_string()))?;
-    println!("{text}");
     Ok(())
 }
 
@@ -208,7 +197,7 @@ impl Plan {
         let rounds = usize::from(args.rounds);
         let (subject, pairs) = match self {
             Self::SpinningRoundTrip { size, lines } => {
-                let trips = args.repetitions(150.0, 32);
+                let trips = args.repetitions(150.0);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::Busy, Duration::ZERO, trips);
                 if lines == 1 {
                     let floor = || ping_pong::stamped_line_round_trip(duo, trips);
@@ -219,13 +208,13 @@ impl Plan {
                 }
             }
             Self::SleepingRoundTrip { size } => {
-                let trips = args.repetitions(60_000.0, 32);
+                let trips = args.repetitions(60_000.0);
                 let floor = || handover::eventfd_round_trip(duo, trips);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::Sleep, Duration::ZERO, trips);
                 (subject("round trip, both asleep", size, 1, "block", "ns"), Pairs::take(rounds, floor, ours)?)
             }
             Self::ThinkingRoundTrip { size, think } => {
-                let trips = args.repetitions(think.as_nanos() as f64, 32);
+                let trips = args.repetitions(think.as_nanos() as f64);
                 let floor = || ours::round_trip(duo, size, WaitStrategy::Busy, think, trips);
                 let ours = || ours::round_trip(duo, size, WaitStrategy::default(), think, trips);
                 (subject("round trip, answer in 15 µs", size, 1, "block", "ns"), Pairs::take(rounds, floor, ours)?)
@@ -241,13 +230,13 @@ impl Plan {
 fn stream(duo: &Duo, args: &Args, size: usize, batch: u64, wait: Wait) -> Fallible<(Subject<'static>, Pairs)> {
     let rounds = usize::from(args.rounds);
     if size >= 4096 {
-        let messages = args.repetitions(size as f64 / 14.0, 32);
+        let messages = args.repetitions(size as f64 / 14.0);
         let floor = || copy::fill_and_read(duo, size, messages);
         let ours = || Ok(size as f64 / ours::stream(duo, size, batch, wait.strategy(), messages)?);
         return Ok((subject("stream", size, batch, wait.name(), "GB/s"), Pairs::take(rounds, floor, ours)?));
     }
     let lines = size.div_ceil(64).max(1) as u64;
-    let messages = args.repetitions(6.0 * lines as f64, 32);
+    let messages = args.repetitions(6.0 * lines as f64);
     let ours = || ours::stream(duo, size, batch, wait.strategy(), messages);
     let subject = subject("stream", size, batch, wait.name(), "ns");
     let pairs = if size == 8 && batch > 1 {

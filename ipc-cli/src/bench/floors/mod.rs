@@ -4,30 +4,53 @@
 //! falls on all alike; speeds are compared round by round; the state of the machine is measured among them, as the round
 //! trip of one line. Refusal: no verdict, and no choice of a form: all of them are printed.
 
-use super::Args;
-use super::floor::copy_through::{self, Shape};
-use super::floor::in_place::{self, Rotation, Source};
-use super::floor::socket::{self, Form};
-use super::floor::{Copier, ping_pong};
+mod ways;
+
+use super::floor::ping_pong;
 use super::process::{Duo, Fallible};
 use super::stats::Summary;
+use crate::failure::Failure;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use std::fmt::Write as _;
+
+/// Measure large messages through bare shared memory and Unix sockets, without the library.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Bytes of the messages that are copied there and back, powers of two; those of 65536 and 1048576 are also written and
+    /// read in place.
+    #[arg(long, value_delimiter = ',', default_values_t = SIZES, value_parser = a_size)]
+    sizes: Vec<usize>,
+    /// Rounds of each measurement.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=999))]
+    rounds: u16,
+    /// Work of a round, in percent of the default; less is faster and noisier.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    effort: u32,
+    /// Print one JSON object per form, in an array.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads a size that every form can pass.
+fn a_size(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(size) if size.is_power_of_two() && (SMALLEST..=LARGEST).contains(&size) => Ok(size),
+        _ => Err(format!("a size is a power of two from {SMALLEST} to {LARGEST}")),
+    }
+}
 
 /// Sizes of the copied round trip, bytes.
 const SIZES: [usize; 10] = [8, 64, 512, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
 
+/// The smallest size: a message holds its number.
+const SMALLEST: usize = 8;
+
+/// The largest size, so that a form's shared memory stays below 1 GiB.
+const LARGEST: usize = 32 << 20;
+
 /// Sizes of the message that is written and read in place, bytes.
 const IN_PLACE_SIZES: [usize; 2] = [64 << 10, 1 << 20];
-
-/// Blocks in rotation.
-const BLOCKS: [usize; 4] = [1, 2, 4, 8];
-
-/// The smallest message that is copied through a buffer; smaller ones are the ring's.
-const SMALLEST_COPY: usize = 4 << 10;
-
-/// The largest message for which copiers are mixed; above it, copies by the line lose to those by the page.
-const LARGEST_MIXED: usize = 64 << 10;
 
 /// A measurement, nanoseconds.
 type Measure = Box<dyn Fn(&Duo) -> Fallible<f64>>;
@@ -50,142 +73,81 @@ struct Group {
 
 /// One line of the result. Serialises to one flat JSON object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Line {
+struct Line {
     /// What is done.
-    pub(super) case: String,
+    case: String,
     /// Bytes of the message.
-    pub(super) size: u64,
+    size: u64,
     /// How it is done.
-    pub(super) form: String,
+    form: String,
     /// The unit of the figures: nanoseconds a round trip, or a message where nothing is answered.
-    pub(super) unit: &'static str,
+    unit: &'static str,
     /// The median of the rounds.
-    pub(super) median: f64,
+    median: f64,
     /// The fastest round.
-    pub(super) min: f64,
+    min: f64,
     /// The slowest round.
-    pub(super) max: f64,
+    max: f64,
     /// What the speed is relative to: the form with the lowest median among the peers of the group.
-    pub(super) peer: String,
+    peer: String,
     /// How many times as fast as the peer, the median of the rounds.
-    pub(super) speed: f64,
+    speed: f64,
     /// The same, lowest round.
-    pub(super) speed_min: f64,
+    speed_min: f64,
     /// The same, highest round.
-    pub(super) speed_max: f64,
+    speed_max: f64,
     /// Nanoseconds of the round trip of one line meanwhile, the median of the rounds.
-    pub(super) line_round_trip: f64,
+    line_round_trip: f64,
     /// Rounds of each form.
-    pub(super) rounds: usize,
+    rounds: usize,
+}
+
+impl Args {
+    /// How many times something that takes about `nanoseconds` is done in a round, four times at least.
+    fn repetitions(&self, nanoseconds: f64) -> u64 {
+        const ROUND: f64 = 20e6;
+        ((ROUND * f64::from(self.effort) / 100.0 / nanoseconds) as u64).max(4)
+    }
+
+    /// What is measured, in the order of the table.
+    fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = self.sizes.iter().map(|size| ways::copied(self, *size)).collect();
+        for size in self.sizes.iter().copied().filter(|size| IN_PLACE_SIZES.contains(size)) {
+            groups.extend([true, false].map(|stream| ways::in_place(self, size, stream)));
+        }
+        groups
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// The machine has fewer than two processors, or a side failed.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let lines = measure(args).map_err(|error| Failure::runtime(error.to_string()))?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&lines).map_err(|error| Failure::runtime(error.to_string()))?;
+        println!("{text}");
+    } else {
+        print!("{}", table(&lines));
+    }
+    Ok(())
 }
 
 /// Measures every group.
-///
-/// # Errors
-/// The first measurement that failed.
-pub(super) fn measure(duo: &Duo, args: &Args) -> Fallible<Vec<Line>> {
+fn measure(args: &Args) -> Fallible<Vec<Line>> {
+    let duo = Duo::new()?;
+    let groups = args.groups();
+    // Without a ticking thread, as processes are forked for each round. Hidden unless on a terminal.
+    let bar = ProgressBar::with_draw_target(Some(groups.len() as u64), ProgressDrawTarget::stderr());
+    bar.tick();
     let mut lines = Vec::new();
-    for group in groups(args) {
-        lines.extend(group.measure(duo, usize::from(args.rounds))?);
+    for group in groups {
+        lines.extend(group.measure(&duo, usize::from(args.rounds))?);
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(lines)
-}
-
-fn groups(args: &Args) -> Vec<Group> {
-    let wanted = |size: &usize| args.size.is_none_or(|only| only == *size);
-    let mut groups: Vec<Group> = SIZES.into_iter().filter(wanted).map(|size| copied(args, size)).collect();
-    for size in IN_PLACE_SIZES.into_iter().filter(wanted) {
-        groups.extend([true, false].map(|stream| in_place(args, size, stream)));
-    }
-    groups
-}
-
-/// Copied in and copied out, there and back: sockets, and bare shared memory from [`SMALLEST_COPY`] up.
-fn copied(args: &Args, size: usize) -> Group {
-    let trips = args.repetitions(4000.0 + size as f64 / 10.0, 4);
-    let mut candidates: Vec<Candidate> = forms(size)
-        .into_iter()
-        .map(|form| Candidate {
-            name: form.to_string(),
-            peer: true,
-            measure: Box::new(move |duo| socket::round_trip(duo, form, size, trips)),
-        })
-        .collect();
-    let trips = args.repetitions(300.0 + size as f64 / 20.0, 4);
-    let shapes = if size >= SMALLEST_COPY { shapes(size) } else { Vec::new() };
-    candidates.extend(shapes.into_iter().map(|(name, shape)| Candidate {
-        name: format!("{name}: {shape}"),
-        peer: false,
-        measure: Box::new(move |duo| copy_through::round_trip(duo, shape, size, trips)),
-    }));
-    Group { case: "copied round trip", size, candidates }
-}
-
-/// The ways to use a socket, without those whose pieces would hold more than the message.
-fn forms(size: usize) -> Vec<Form> {
-    let form = |packets, piece, raised| [false, true].map(|polling| Form { packets, piece, raised, polling });
-    let mut forms = Vec::new();
-    for raised in [false, true] {
-        forms.extend(form(false, usize::MAX, raised));
-        forms.extend(form(false, 32 << 10, raised));
-        // A packet must fit the buffer, which holds about 208 KiB by default.
-        let largest: &[usize] = if raised { &[256 << 10, 512 << 10, 1 << 20] } else { &[128 << 10] };
-        forms.extend(largest.iter().flat_map(|piece| form(true, *piece, raised)));
-    }
-    let smallest_packet = |form: &Form| form.piece == if form.raised { 256 << 10 } else { 128 << 10 };
-    forms.retain(|form| form.piece == usize::MAX || form.piece <= size || (form.packets && smallest_packet(form)));
-    forms
-}
-
-/// The ways to copy a message of `size` bytes through shared memory.
-fn shapes(size: usize) -> Vec<(&'static str, Shape)> {
-    let same = |copier| (copier, copier);
-    let plain = same(Copier::Library);
-    let mut copiers: Vec<(Copier, Copier)> = Copier::available().into_iter().map(same).collect();
-    if size > LARGEST_MIXED {
-        copiers.retain(|(copier, _)| *copier != Copier::Wide);
-    } else if copiers.len() == 3 {
-        copiers.push((Copier::Microcode, Copier::Wide));
-    }
-    let shape = |window, chunk, common, (copy_in, copy_out)| Shape { window, chunk, common, copy_in, copy_out };
-    let mut shapes = Vec::new();
-    for common in [true, false] {
-        shapes.extend(copiers.iter().map(|pair| ("whole", shape(size, size, common, *pair))));
-        shapes.extend(BLOCKS[1..].iter().map(|blocks| ("whole, rotating", shape(size * blocks, size, common, plain))));
-    }
-    let chunks: &[usize] = match size {
-        0..=0x4000 => &[1 << 10, 2 << 10, 4 << 10, 8 << 10],
-        0x4001..=0x1_0000 => &[4 << 10, 8 << 10, 16 << 10, 32 << 10],
-        _ => &[8 << 10, 16 << 10, 32 << 10, 64 << 10],
-    };
-    for chunk in chunks.iter().copied().filter(|chunk| *chunk < size) {
-        for pair in copiers.iter().copied() {
-            shapes.extend([true, false].map(|common| ("cut-through", shape(size, chunk, common, pair))));
-            let windows = [64, 128, 256, 512, 1024].map(|kib| kib << 10).into_iter();
-            let windows = windows.filter(|window| *window < size && *window >= 4 * chunk);
-            shapes.extend(windows.map(|window| ("window", shape(window, chunk, false, pair))));
-        }
-        shapes.push(("cut-through, rotating", shape(size * 4, chunk, false, plain)));
-    }
-    shapes
-}
-
-/// Written in place and read in place: in turns, or as a stream.
-fn in_place(args: &Args, size: usize, stream: bool) -> Group {
-    let messages = args.repetitions(300.0 + size as f64 / 40.0, 4);
-    let mut candidates = Vec::new();
-    for (source, verb) in [(Source::Made, "made"), (Source::Copied, "copied in")] {
-        for blocks in BLOCKS.into_iter().filter(|blocks| !stream || *blocks > 1) {
-            let blocks = blocks as u64;
-            let rotation = Rotation { blocks, ahead: if stream { blocks } else { 1 } };
-            candidates.push(Candidate {
-                name: format!("{verb}, {blocks} blocks"),
-                peer: source == Source::Made,
-                measure: Box::new(move |duo| in_place::write_and_read(duo, source, rotation, size, messages)),
-            });
-        }
-    }
-    Group { case: if stream { "in place, stream" } else { "in place, in turns" }, size, candidates }
 }
 
 /// A power of two as people write it.
@@ -248,7 +210,7 @@ impl Group {
 }
 
 /// The lines, a heading above each group.
-pub(super) fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line]) -> String {
     let mut text = String::new();
     let mut before = None;
     for line in lines {
@@ -327,25 +289,18 @@ mod tests {
     }
 
     #[test]
+    fn a_size_is_a_power_of_two_within_limits() {
+        assert_eq!((a_size("8"), a_size("4096")), (Ok(8), Ok(4096)));
+        for text in ["0", "4", "100", "67108864", "-8", "4K"] {
+            assert!(a_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_heading_stands_above_each_group_once() {
         let lines = group().lines(&[90.0], &[vec![3.0], vec![2.0], vec![1.0]]).unwrap();
         let text = table(&lines);
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.starts_with("copied round trip, 4K: ") && text.contains("as fast as fast"), "{text}");
-    }
-
-    #[test]
-    fn every_listed_way_fits_its_message() {
-        let Ok(duo) = Duo::new() else { return };
-        for size in SIZES.into_iter().filter(|size| (SMALLEST_COPY..=256 << 10).contains(size)) {
-            for (name, shape) in shapes(size) {
-                let time = copy_through::round_trip(&duo, shape, size, 2);
-                assert!(time.is_ok(), "{name}: {shape}: {time:?}");
-            }
-            for form in forms(size) {
-                let time = socket::round_trip(&duo, form, size, 2);
-                assert!(time.is_ok(), "{form}: {time:?}");
-            }
-        }
     }
 }
