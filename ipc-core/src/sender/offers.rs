@@ -19,7 +19,7 @@ use rustix::fd::BorrowedFd;
 use std::time::Duration;
 
 /// From this many bytes on a message is offered: it and the buffers around it leave the caches.
-const OFFER_FROM: u64 = 6 << 20;
+const OFFER_FROM: u64 = 3 << 20;
 /// How long a receiver may let an offer lie: long enough for one that sleeps to be woken.
 const PATIENCE: Duration = Duration::from_micros(500);
 /// Large messages that are sent otherwise after an offer that was not taken: the first number, and the most.
