@@ -76,10 +76,9 @@ impl Files {
         }
     }
 
-    /// Takes the files beside the message that is received: `expected` of them.
-    ///
-    /// They are looked at first and taken off the socket only if all of them found a number in this process.
-    pub(crate) fn take(&self, expected: usize) -> Result<Vec<OwnedFd>, Untaken> {
+    /// The files beside the message that is received: `expected` of them. They stay on the socket too, to be had again, until they are
+    /// [finished](Self::finish) with.
+    pub(crate) fn get(&self, expected: usize) -> Result<Vec<OwnedFd>, Untaken> {
         let mut tag = [0];
         let Packet { len, fds, too_many, too_long } = self.look(&mut [IoSliceMut::new(&mut tag)], RecvFlags::PEEK)?;
         if len == 0 || tag != [FILES] || too_long {
@@ -98,8 +97,13 @@ impl Files {
                 max: expected,
             }));
         }
-        recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT)?;
         Ok(fds)
+    }
+
+    /// Takes the files that were got off the socket.
+    pub(crate) fn finish(&self) -> Result<(), Untaken> {
+        recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT)?;
+        Ok(())
     }
 
     /// Takes the bytes of a message into `target`, whose length is that of the message.
@@ -161,7 +165,9 @@ mod tests {
         let files: Vec<_> = (0..3).map(|_| memfd_create("test", MemfdFlags::CLOEXEC).unwrap()).collect();
         sender.send(&files.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
         sender.send_bytes(&[IoSlice::new(b"ab"), IoSlice::new(b"c")]).unwrap();
-        let taken = receiver.take(3).unwrap();
+        drop(receiver.get(3).unwrap());
+        let taken = receiver.get(3).unwrap();
+        receiver.finish().unwrap();
         for (sent, taken) in files.iter().zip(&taken) {
             let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
             assert_eq!(inode(sent), inode(taken));
@@ -174,10 +180,10 @@ mod tests {
     #[test]
     fn what_is_not_beside_the_message_is_a_violation() {
         let [sender, receiver] = pair();
-        assert!(matches!(receiver.take(1), Err(Untaken::Violation(_))));
+        assert!(matches!(receiver.get(1), Err(Untaken::Violation(_))));
         let file = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
         sender.send(&[file.as_fd()]).unwrap();
-        assert!(matches!(receiver.take(2), Err(Untaken::Violation(Violation { value: 1, min: 2, .. }))));
+        assert!(matches!(receiver.get(2), Err(Untaken::Violation(Violation { value: 1, min: 2, .. }))));
         assert!(matches!(receiver.take_bytes(&mut [0; 4]), Err(Untaken::Violation(_))));
     }
 }

@@ -250,18 +250,26 @@ impl<T: Trust> Receiver<T> {
             return Err(self.condemn(violation));
         }
         self.incoming.borrower.check(descriptor).map_err(|violation| self.condemn(violation))?;
-        let Some(file) = self.take_beside(1)?.pop() else { return Ok(()) };
+        let Some(file) = self.get_beside(1)?.pop() else { return Ok(()) };
         let region = Region::attach(file, descriptor.length).map_err(|error| self.refused_memory(error))?;
+        self.finish_beside()?;
         self.incoming.borrower.add(descriptor.place.region, region);
         Ok(())
     }
 
-    /// Takes the files beside the message that is received.
-    fn take_beside(&mut self, count: usize) -> Result<Vec<rustix::fd::OwnedFd>, RecvError> {
-        match self.link.files.take(count) {
-            Ok(files) => Ok(files),
-            Err(Untaken::Violation(violation)) => Err(self.condemn(violation)),
-            Err(Untaken::Os(error)) => Err(error.into()),
+    /// The files beside the message that is received. Until they are finished with, it can be received again.
+    fn get_beside(&mut self, count: usize) -> Result<Vec<rustix::fd::OwnedFd>, RecvError> {
+        self.link.files.get(count).map_err(|untaken| self.untaken(untaken))
+    }
+
+    fn finish_beside(&mut self) -> Result<(), RecvError> {
+        self.link.files.finish().map_err(|untaken| self.untaken(untaken))
+    }
+
+    fn untaken(&self, untaken: Untaken) -> RecvError {
+        match untaken {
+            Untaken::Violation(violation) => self.condemn(violation),
+            Untaken::Os(error) => error.into(),
         }
     }
 
@@ -292,7 +300,14 @@ impl<T: Trust> Receiver<T> {
         }
         let files = match descriptor.files {
             0 => Vec::new(),
-            count => self.take_beside(count.into())?,
+            count => {
+                let files = self.get_beside(count.into())?;
+                // A message in a file may still find no address space.
+                if descriptor.kind != Kind::File {
+                    self.finish_beside()?;
+                }
+                files
+            }
         };
         let mut other = Other { files, ..Other::default() };
         let start = match descriptor.kind {
@@ -309,6 +324,7 @@ impl<T: Trust> Receiver<T> {
                 let file = other.files.remove(0);
                 let payload = payload::Payload::attach(file, descriptor.length);
                 let payload = payload.map_err(|error| self.refused_memory(error))?;
+                self.finish_beside()?;
                 let start = payload.pointer();
                 (other.lane, other.file) = (Some(Lane::File), Some(payload));
                 start
@@ -344,11 +360,7 @@ impl<T: Trust> Receiver<T> {
     }
 
     fn take_packet(&mut self, target: &mut [u8]) -> Result<(), RecvError> {
-        match self.link.files.take_bytes(target) {
-            Ok(()) => Ok(()),
-            Err(Untaken::Violation(violation)) => Err(self.condemn(violation)),
-            Err(Untaken::Os(error)) => Err(error.into()),
-        }
+        self.link.files.take_bytes(target).map_err(|untaken| self.untaken(untaken))
     }
 
     /// The lane of messages whose bytes are in their records.

@@ -778,7 +778,7 @@ impl<T: Trust> Sender<T> {
             let shortage = match lender.lend(len) {
                 Ok(lent) => return Ok(lent),
                 Err(Refused::Grow { bytes }) => {
-                    self.grow(bytes, patience, made)?;
+                    self.grow(len, bytes, patience, made)?;
                     continue;
                 }
                 Err(Refused::Trim) => {
@@ -806,9 +806,9 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Adds a region to the arena. The peer is told before anything is lent from it.
-    fn grow(&mut self, bytes: u64, patience: Patience, made: &mut Option<Deadline>) -> Result<(), SendError> {
+    fn grow(&mut self, len: u64, bytes: u64, patience: Patience, made: &mut Option<Deadline>) -> Result<(), SendError> {
         let Some(lender) = &self.lanes.lender else { return Ok(()) };
-        let (number, region) = lender.grow(bytes).map_err(|error| no_memory(bytes, error))?;
+        let (number, region) = lender.grow(bytes).map_err(|error| no_memory(len, error))?;
         self.prepare_record(&[region.as_fd()], patience, made)?;
         let mut descriptor = Descriptor::new(Kind::Region, region.size());
         descriptor.place.region = number;
