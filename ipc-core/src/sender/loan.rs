@@ -91,7 +91,9 @@ impl<T: Trust> Sender<T> {
     #[inline]
     fn loan_with(&mut self, len: usize, patience: Patience) -> Result<Loan<'_, T>, SendError> {
         self.check()?;
-        let memory = if len as u64 <= self.lanes.max_block() {
+        let most = self.lanes.max_block();
+        // None at all has no room for a message of no bytes either.
+        let memory = if len as u64 <= most && most > 0 {
             let mut made = None;
             let lent = self.lend(len as u64, patience, &mut made)?;
             // The record is claimed now, so that sending cannot fail later.
