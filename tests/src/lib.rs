@@ -4,6 +4,7 @@
 //! so tests run side by side and none can hang. Refusal: nothing here judges the library; the tests in `tests/` do, and the
 //! roles that a second process can play ([`roles`]) report what they saw.
 
+pub mod mix;
 pub mod peer;
 pub mod raw;
 pub mod roles;
@@ -11,6 +12,7 @@ pub mod shared;
 pub mod stream;
 pub mod system;
 
+pub use mix::Mix;
 pub use peer::{HangGuard, Peer};
 pub use stream::{Random, Stream};
 pub use system::Scratch;

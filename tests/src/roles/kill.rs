@@ -39,27 +39,27 @@ impl Doing {
 }
 
 /// The victim's log of one round.
-struct Log(Mapping);
+pub(super) struct Log(Mapping);
 
 impl Log {
-    fn open(settings: &Settings) -> Self {
+    pub(super) fn open(settings: &Settings) -> Self {
         Self(Mapping::counters(settings.text("log").as_ref()))
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.about_to(0);
         self.has(0);
     }
 
-    fn about_to(&self, count: u64) {
+    pub(super) fn about_to(&self, count: u64) {
         self.0.word(SENT_AT_MOST).store(count, Ordering::SeqCst);
     }
 
-    fn has(&self, count: u64) {
+    pub(super) fn has(&self, count: u64) {
         self.0.word(SENT_AT_LEAST).store(count, Ordering::SeqCst);
     }
 
-    fn bounds(&self) -> (u64, u64) {
+    pub(super) fn bounds(&self) -> (u64, u64) {
         (self.0.word(SENT_AT_LEAST).load(Ordering::SeqCst), self.0.word(SENT_AT_MOST).load(Ordering::SeqCst))
     }
 }

@@ -5,13 +5,15 @@
 mod echo;
 mod hostile;
 mod kill;
+mod mix;
 mod quiet;
 mod stress;
 
+pub use mix::{LONGEST, mixed_both_ways};
 pub use quiet::{RESULTS, STOP, TURNS};
 pub use stress::{StrategyName, both_ways, mode_named, pump_in, pump_out};
 
-use ipc_core::{ConnectOptions, Connection, ListenOptions, Mode};
+use ipc_core::{ConnectOptions, Connection, Credit, ListenOptions, Mode};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -48,11 +50,21 @@ impl Settings {
         }
     }
 
+    /// What this side accepts: `messages`, `arena` and `message`.
+    fn credit(&self) -> Credit {
+        let mut credit = Credit::default();
+        credit.messages = self.number("messages", credit.messages);
+        credit.arena = self.number("arena", credit.arena);
+        credit.message = self.number("message", credit.message);
+        credit
+    }
+
     fn listen_options(&self) -> ListenOptions {
         let strategy = self.number("strategy", StrategyName::Adaptive);
         let capacity = self.number("capacity", 256 << 10);
         ListenOptions::new()
             .capacity(capacity)
+            .credit(self.credit())
             .wait_strategy(strategy.strategy())
             .membarrier(self.number("membarrier", true))
             .mode(self.mode())
@@ -63,6 +75,7 @@ impl Settings {
         ConnectOptions::new()
             .wait_for_listener(true)
             .timeout(std::time::Duration::from_secs(20))
+            .credit(self.credit())
             .wait_strategy(strategy.strategy())
             .membarrier(self.number("membarrier", true))
             .mode(self.mode())
@@ -111,6 +124,7 @@ pub fn main() {
         libc::alarm(settings.number("alarm", 120));
     }
     match role.as_str() {
+        "mix" => mix::play(&settings),
         "stress" => stress::play(&settings),
         "echo" => echo::play(&settings),
         "send" => echo::send(&settings),

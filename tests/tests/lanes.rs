@@ -1,0 +1,103 @@
+//! Messages on every lane between two processes: each arrives once, whole, in order and with its own files, however it is sent and
+//! received, and at the end the arena is empty.
+//!
+//! A failing case prints its seed; `IPC_LONG` runs longer ones.
+
+use ipc_core::{Credit, ListenOptions};
+use ipc_tests::roles::{StrategyName, mixed_both_ways};
+use ipc_tests::{HangGuard, Scratch, peer};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// How one run is set up.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    seed: u64,
+    mode: &'static str,
+    capacity: u64,
+    /// What either side accepts.
+    messages: u64,
+    arena: u64,
+    strategies: [StrategyName; 2],
+    membarrier: bool,
+}
+
+impl Run {
+    fn go(self, count: u64) {
+        println!("{count} messages: {self:?}");
+        let _guard = HangGuard::new(100);
+        let scratch = Scratch::new();
+        let mut credit = Credit::default();
+        (credit.messages, credit.arena) = (self.messages, self.arena);
+        let options = ListenOptions::new().capacity(self.capacity).credit(credit).membarrier(self.membarrier);
+        let options = options.wait_strategy(self.strategies[0].strategy());
+        let mut listener = options.bind(scratch.socket()).unwrap();
+        let mut peer = peer!(
+            "mix",
+            path = scratch.socket(),
+            mode = self.mode,
+            messages = self.messages,
+            arena = self.arena,
+            strategy = self.strategies[1],
+            seed = self.seed,
+            incoming = !self.seed,
+            count = count,
+        );
+        let connection = listener.accept_timeout(SOON).unwrap();
+        mixed_both_ways(connection, !self.seed, self.seed, count);
+        peer.expect("done");
+        peer.finish();
+    }
+}
+
+fn any_run(mode: &'static str) -> impl Strategy<Value = Run> {
+    let strategy = || prop::sample::select(vec![StrategyName::Adaptive, StrategyName::Sleep]);
+    let capacity = prop::sample::select(vec![4096_u64, 16 << 10, 256 << 10]);
+    let messages = prop::sample::select(vec![u64::MAX, 3, 40]);
+    // A small arena is full now and then; the large one has two regions.
+    let arena = prop::sample::select(vec![24_u64 << 20, 100 << 20]);
+    (any::<u64>(), capacity, messages, arena, [strategy(), strategy()], any::<bool>()).prop_map(
+        move |(seed, capacity, messages, arena, strategies, membarrier)| Run {
+            seed,
+            mode,
+            capacity,
+            messages,
+            arena,
+            strategies,
+            membarrier,
+        },
+    )
+}
+
+fn arrives(mode: &'static str) {
+    let (cases, count) = if std::env::var_os("IPC_LONG").is_some() { (40, 20_000) } else { (4, 1_500) };
+    let config = ProptestConfig { cases, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() };
+    let ran = TestRunner::new(config).run(&any_run(mode), |run| {
+        run.go(count);
+        Ok(())
+    });
+    ran.unwrap_or_else(|failed| panic!("{failed}"));
+}
+
+#[test]
+fn every_message_arrives_once_whole_and_in_order_with_all_lanes() {
+    arrives("auto");
+}
+
+#[test]
+fn every_message_arrives_once_whole_and_in_order_without_the_kernels_lane() {
+    arrives("shared");
+}
+
+#[test]
+fn every_message_arrives_once_whole_and_in_order_with_the_queue_in_the_socket() {
+    arrives("hybrid");
+}
+
+#[test]
+fn every_message_arrives_once_whole_and_in_order_without_shared_memory() {
+    arrives("kernel");
+}
