@@ -6,7 +6,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use ipc_core::fuzzing::{Hello, MAX_PACKET, Welcome};
 use ipc_core::layout::{Geometry, LAYOUT_HASH, LAYOUT_VERSION, is_capacity};
-use ipc_core::{Malformed, Refusal};
+use ipc_core::{Malformed, Mode, PayloadType, Refusal};
 
 /// A number in a packet: often one that passes.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -26,6 +26,21 @@ impl Number {
     }
 }
 
+/// What a side says of itself.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Terms {
+    mode: u8,
+    credit: [Number; 3],
+    typed: bool,
+}
+
+impl Terms {
+    fn parts(self) -> (Mode, [u64; 3], bool) {
+        let mode = [Mode::Kernel, Mode::Hybrid, Mode::Shared, Mode::Auto][usize::from(self.mode) % 4];
+        (mode, self.credit.map(|credit| credit.or(1 << 20)), self.typed)
+    }
+}
+
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Packet {
     /// The input itself.
@@ -35,11 +50,13 @@ enum Packet {
         hash: Number,
         membarrier: bool,
         capacities: [Option<Number>; 2],
+        terms: Terms,
     },
     Welcome {
         membarrier: bool,
         size: Number,
         capacities: [Number; 2],
+        terms: Terms,
     },
     Refusal {
         code: u8,
@@ -51,15 +68,15 @@ impl Packet {
     fn bytes(self) -> Vec<u8> {
         match self {
             Self::Raw => Vec::new(),
-            Self::Hello { versions, hash, membarrier, capacities } => {
+            Self::Hello { versions, hash, membarrier, capacities, terms } => {
                 let versions = versions.map(|version| version.or(LAYOUT_VERSION.into()) as u16);
                 let capacities = capacities.map(|wish| wish.map(|capacity| capacity.or(1 << 16)));
-                Hello::new(versions, hash.or(LAYOUT_HASH), membarrier, capacities).encode()
+                Hello::new(versions, hash.or(LAYOUT_HASH), membarrier, capacities, terms.parts()).encode()
             }
-            Self::Welcome { membarrier, size, capacities } => {
+            Self::Welcome { membarrier, size, capacities, terms } => {
                 let [to_server_capacity, to_client_capacity] = capacities.map(|capacity| capacity.or(1 << 16));
                 let geometry = Geometry { to_server_capacity, to_client_capacity };
-                Welcome::encode(Ok(Welcome::new(membarrier, size.or(1 << 20), geometry)))
+                Welcome::encode(Ok(Welcome::new(membarrier, size.or(1 << 20), geometry, terms.parts())))
             }
             Self::Refusal { code, numbers } => Welcome::encode(Err(refusal(code, numbers))),
         }
@@ -67,13 +84,15 @@ impl Packet {
 }
 
 fn refusal(code: u8, [first, second]: [u64; 2]) -> Refusal {
-    match code % 7 {
+    match code % 9 {
         0 => Refusal::Version { server: first, client: second },
         1 => Refusal::LayoutHash { server: first, client: second },
         2 => Refusal::Connections { open: first, limit: second },
         3 => Refusal::Memory { needed: first, free: second },
         4 => Refusal::Credentials { uid: first, server_uid: second },
         5 => Refusal::Malformed,
+        6 => Refusal::PayloadLayout { server: first, client: second },
+        7 => Refusal::PayloadName { server: first, client: second },
         _ => Refusal::Resources { errno: first },
     }
 }
@@ -131,6 +150,11 @@ fn receive(bytes: &[u8]) {
             let agreed = (oldest..=newest).contains(&LAYOUT_VERSION) && hash == LAYOUT_HASH;
             assert_eq!(hello.check_layout().is_ok(), agreed);
             assert!(hello.check_layout().err().is_none_or(|refusal| !refusal.to_string().is_empty()));
+            let ours = PayloadType::of::<u64>();
+            let agreed = hello.payload().is_none_or(|theirs| theirs == ours);
+            assert_eq!(hello.check_payload(Some(ours)).is_ok(), agreed);
+            assert!(hello.check_payload(Some(ours)).err().is_none_or(|refusal| !refusal.to_string().is_empty()));
+            assert!(hello.payload().is_none_or(|theirs| theirs.align().is_power_of_two()));
         }
         Err(malformed) => named(malformed, "hello"),
     }
@@ -157,5 +181,6 @@ fn named(malformed: Malformed, packet: &str) {
     assert_eq!(malformed.packet, packet);
     assert!(malformed.to_string().contains(malformed.field));
     let in_range = (malformed.min..=malformed.max).contains(&malformed.value);
-    assert!(!in_range || malformed.field == "capacity (a power of two)", "{malformed}: but that is allowed");
+    let of_a_kind = malformed.field.ends_with("(a power of two)");
+    assert!(!in_range || of_a_kind, "{malformed}: but that is allowed");
 }

@@ -7,27 +7,41 @@ use crate::handshake::{self, Malformed, Refusal};
 use crate::layout::Geometry;
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
 use crate::ring::RingMemory;
+use crate::terms::{Credit, Mode, PayloadType, Terms};
 use rustix::fd::OwnedFd;
 use std::vec::Vec;
 
 /// The longest handshake packet that either side receives, in bytes.
 pub const MAX_PACKET: usize = handshake::MAX_PACKET;
 
+/// The terms of one side, of any mode; typed messages are those of 8 bytes.
+fn terms(mode: Mode, credit: [u64; 3], typed: bool) -> Terms {
+    let [messages, arena, message] = credit;
+    let payload = typed.then(PayloadType::of::<u64>);
+    Terms::new(mode, Credit { messages, arena, message }, payload, typed)
+}
+
 /// What a client says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello(handshake::Hello);
 
 impl Hello {
-    /// The hello of this build, but of any versions and hash.
+    /// The hello of this build, but of any versions and hash, with this mode and credit (messages, arena, message), typed or not.
     #[must_use]
-    pub fn new(versions: [u16; 2], hash: u64, membarrier: bool, capacities: [Option<u64>; 2]) -> Self {
+    pub fn new(
+        versions: [u16; 2],
+        hash: u64,
+        membarrier: bool,
+        capacities: [Option<u64>; 2],
+        (mode, credit, typed): (Mode, [u64; 3], bool),
+    ) -> Self {
         let [version_min, version_max] = versions;
         let [to_server, to_client] = capacities;
         Self(handshake::Hello {
             version_min,
             version_max,
             hash,
-            ..handshake::Hello::new(membarrier, to_server, to_client)
+            ..handshake::Hello::new(membarrier, to_server, to_client, terms(mode, credit, typed))
         })
     }
 
@@ -59,6 +73,26 @@ impl Hello {
         ([self.0.version_min, self.0.version_max], self.0.hash)
     }
 
+    /// What both sides make of the type of their messages, if the server has this one.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that the server answers with.
+    pub fn check_payload(&self, ours: Option<PayloadType>) -> Result<(), Refusal> {
+        self.0.check_payload(ours)
+    }
+
+    /// The type of the client's messages, if it has one.
+    #[must_use]
+    pub fn payload(&self) -> Option<PayloadType> {
+        self.0.terms.payload()
+    }
+
+    /// The mode that the client would like.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.terms.mode()
+    }
+
     /// The capacities that the client would like, to the server and to itself.
     #[must_use]
     pub fn capacities(&self) -> [Option<u64>; 2] {
@@ -71,10 +105,16 @@ impl Hello {
 pub struct Welcome(handshake::Welcome);
 
 impl Welcome {
-    /// An acceptance with a segment of this size and geometry.
+    /// An acceptance with a segment of this size and geometry; terms as in [`Hello::new`].
     #[must_use]
-    pub fn new(membarrier: bool, size: u64, geometry: Geometry) -> Self {
-        Self(handshake::Welcome { membarrier, size, geometry })
+    pub fn new(membarrier: bool, size: u64, geometry: Geometry, (mode, credit, typed): (Mode, [u64; 3], bool)) -> Self {
+        Self(handshake::Welcome { membarrier, size, geometry, terms: terms(mode, credit, typed) })
+    }
+
+    /// The mode of the connection.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.terms.mode()
     }
 
     /// What the client makes of a packet: acceptance or refusal.
