@@ -12,7 +12,7 @@ use crate::os::fork::GuardedFd;
 use crate::os::packet::{self, Packet};
 use crate::os::rendezvous::{DialError, connect_stream};
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
-use crate::os::timer::Timer;
+use crate::os::timer::{Timer, is_timer};
 use crate::os::{membarrier, socket};
 use crate::sender::Coalescing;
 use crate::terms::{Credit, Mode, PayloadType, Terms};
@@ -282,13 +282,7 @@ impl ConnectOptions {
             None => Err(preparing(io::ErrorKind::InvalidData.into())),
         };
         let (space, files) = (guard(space)?, guard(files)?);
-        let timer = |fd: Option<OwnedFd>| match fd {
-            None => Ok(None),
-            Some(fd) => match Timer::attach(fd).map_err(preparing)? {
-                Some(timer) => Ok(Some(timer)),
-                None => Err(ConnectError::Malformed { name: name(), malformed: wrong_kind(TIMERS_KIND) }),
-            },
-        };
+        let timer = |fd: Option<OwnedFd>| fd.map(Timer::attach).transpose().map_err(preparing);
         let (own_timer, peer_timer) = (timer(own_timer)?, timer(peer_timer)?);
         let mode = welcome.terms.mode();
         let segment = match memory {
@@ -349,20 +343,15 @@ impl ConnectOptions {
         let (space, files) = (fds.next(), fds.next());
         for socket in [&space, &files] {
             if !socket.as_ref().is_some_and(socket::is_unix_seqpacket) {
-                return Err(AnswerError::Malformed(wrong_kind(SOCKETS_KIND)));
+                return Err(malformed("file descriptors' kind (1: a Unix packet socket)", 0, 1, 1));
             }
         }
         let [own_timer, peer_timer] = timers.map(|wanted| if wanted { fds.next() } else { None });
+        if ![&own_timer, &peer_timer].into_iter().flatten().all(is_timer) {
+            return Err(malformed("file descriptors' kind (1: a timer)", 0, 1, 1));
+        }
         Ok([memory, space, files, own_timer, peer_timer])
     }
-}
-
-const SOCKETS_KIND: &str = "file descriptors' kind (1: a Unix packet socket)";
-const TIMERS_KIND: &str = "file descriptors' kind (1: a timer)";
-
-/// What is said of a welcome with a descriptor that is something else.
-fn wrong_kind(field: &'static str) -> Malformed {
-    Malformed { packet: "welcome", field, value: 0, min: 1, max: 1 }
 }
 
 /// The rings that lie in shared memory: the smallest ones, which nobody uses, if the queues are in the socket.
@@ -426,4 +415,54 @@ fn await_packet(fd: &GuardedFd, buffer: &mut [u8], deadline: Deadline) -> io::Re
 /// ```
 pub fn connect(name: impl AsRef<OsStr>) -> Result<Connection, ConnectError> {
     ConnectOptions::new().connect(name)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::DEFAULT_CAPACITY;
+
+    /// What a client that coalesces (or not) says to a welcome that offers this mode, coalesces (or not) and has these descriptors
+    /// beside it: `m` a file, `s` a socket, `t` a timer.
+    fn answer_to(coalesces: bool, mode: Mode, server_coalesces: bool, fds: &str) -> Result<[bool; 5], String> {
+        let delay = Duration::from_secs(u64::from(coalesces));
+        let options = ConnectOptions::new().coalesce(2, delay);
+        let geometry = Geometry { to_server_capacity: DEFAULT_CAPACITY, to_client_capacity: DEFAULT_CAPACITY };
+        let terms = Terms::new(mode, Credit::default(), None, server_coalesces);
+        let welcome = Welcome { membarrier: false, size: 0, geometry, terms };
+        let fds = fds.chars().map(|kind| match kind {
+            'm' => rustix::fs::memfd_create("ipc", rustix::fs::MemfdFlags::CLOEXEC).unwrap(),
+            's' => socket::pair().unwrap().0,
+            _ => Timer::new().unwrap().as_fd().try_clone_to_owned().unwrap(),
+        });
+        let packet = Packet { len: 0, too_long: false, too_many: false, fds: fds.collect() };
+        let taken = options.check_answer(&welcome, packet).map_err(|error| error.named("test".into()).to_string());
+        taken.map(|fds| fds.map(|fd| fd.is_some()))
+    }
+
+    #[test]
+    fn a_welcome_has_a_timer_for_each_sender_that_coalesces_over_a_shared_ring() {
+        let taken = |own, peer| Ok([true, true, true, own, peer]);
+        assert_eq!(answer_to(false, Mode::Auto, false, "mss"), taken(false, false));
+        assert_eq!(answer_to(true, Mode::Auto, false, "msst"), taken(true, false));
+        assert_eq!(answer_to(false, Mode::Shared, true, "msst"), taken(false, true));
+        assert_eq!(answer_to(true, Mode::Shared, true, "msstt"), taken(true, true));
+        assert_eq!(answer_to(true, Mode::Hybrid, true, "mss"), taken(false, false));
+        assert_eq!(answer_to(true, Mode::Kernel, true, "ss"), Ok([false, true, true, false, false]));
+    }
+
+    #[test]
+    fn a_welcome_with_a_timer_too_few_or_too_many_or_with_something_else_for_it_is_refused() {
+        for (coalesces, mode, server_coalesces, fds, complaint) in [
+            (true, Mode::Auto, false, "mss", "number of file descriptors is 0x3, allowed is 0x4 to"),
+            (false, Mode::Auto, false, "msst", "number of file descriptors is 0x4, allowed is 0x3 to"),
+            (true, Mode::Kernel, true, "sst", "number of file descriptors is 0x3, allowed is 0x2 to"),
+            (true, Mode::Auto, false, "msss", "kind (1: a timer)"),
+            (true, Mode::Auto, true, "msstm", "kind (1: a timer)"),
+            (true, Mode::Auto, true, "mstst", "kind (1: a Unix packet socket)"),
+        ] {
+            let error = answer_to(coalesces, mode, server_coalesces, fds).unwrap_err();
+            assert!(error.contains(complaint), "{fds}: {error}");
+        }
+    }
 }

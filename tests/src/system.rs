@@ -118,6 +118,15 @@ pub fn sleeps(process: u32) -> bool {
     stat(process)[0] == "S"
 }
 
+/// Says whether a process is stopped by a signal.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn is_stopped(process: u32) -> bool {
+    stat(process)[0] == "T"
+}
+
 /// The fields of `/proc/PID/stat` behind the name: state first.
 fn stat(process: u32) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process lives");

@@ -201,3 +201,69 @@ impl AsFd for Bell {
         self.alarm.as_ref().map_or(self.socket.as_fd(), |alarm| alarm.events.as_fd())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::fs::{OFlags, fcntl_setfl};
+    use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
+
+    /// A sleeper's bell, the timer of its peer, and the peer's end of the socket.
+    fn alarmed() -> (Bell, Timer, Bell) {
+        let (ours, theirs) = socket::pair().unwrap();
+        let timer = Timer::new().unwrap();
+        let peers = Timer::attach(timer.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let bell = Bell::with_timer(GuardedFd::new(ours).unwrap(), timer).unwrap();
+        (bell, peers, Bell::new(GuardedFd::new(theirs).unwrap()))
+    }
+
+    fn shortly() -> Deadline {
+        Deadline::after(Duration::from_millis(30))
+    }
+
+    fn is_readable(bell: &Bell) -> bool {
+        socket::wait_readable(std::iter::once(bell.as_fd()), Some(Duration::ZERO)).unwrap()[0]
+    }
+
+    #[test]
+    fn a_sleeper_wakes_for_a_ring_a_timer_and_the_peers_end_and_takes_each_once() {
+        let (bell, timer, peer) = alarmed();
+        for _ in 0..2 {
+            assert_eq!(bell.sleep(shortly()).unwrap(), Slept::TimedOut);
+            assert!(!is_readable(&bell));
+            peer.ring();
+            assert!(is_readable(&bell));
+            assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
+            timer.set(Duration::from_millis(5)).unwrap();
+            assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
+            assert!(!is_readable(&bell));
+        }
+        drop(peer);
+        assert!(is_readable(&bell));
+        assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::PeerGone);
+    }
+
+    #[test]
+    fn a_sleep_that_is_over_takes_the_timer_back() {
+        let (bell, timer, peer) = alarmed();
+        timer.set(Duration::from_millis(15)).unwrap();
+        peer.ring();
+        assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
+        assert_eq!(bell.sleep(shortly()).unwrap(), Slept::TimedOut);
+        timer.set(Duration::ZERO).unwrap();
+        assert!(!bell.drain());
+        assert!(!is_readable(&bell));
+    }
+
+    #[test]
+    fn a_timer_that_the_peer_lets_fire_for_ever_and_makes_readers_wait_for_wakes_once_a_setting() {
+        let (bell, timer, _peer) = alarmed();
+        let often = Timespec { tv_sec: 0, tv_nsec: 1 };
+        let value = Itimerspec { it_interval: often, it_value: often };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &value).unwrap();
+        fcntl_setfl(&timer, OFlags::empty()).unwrap();
+        assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
+        assert_eq!(bell.sleep(shortly()).unwrap(), Slept::TimedOut);
+        assert!(!bell.drain() && !is_readable(&bell));
+    }
+}

@@ -24,14 +24,9 @@ impl Timer {
         Ok(Self(GuardedFd::open(create)?))
     }
 
-    /// One that a peer sent; `None` if the descriptor is none. The kernel answers this question for timers only, so it tells them from
-    /// everything else. Which clock the timer runs by it does not say: a peer that chose another one delays its own messages, or
-    /// its own wake-ups.
-    pub(crate) fn attach(fd: OwnedFd) -> io::Result<Option<Self>> {
-        if timerfd_gettime(&fd).is_err() {
-            return Ok(None);
-        }
-        GuardedFd::new(fd).map(|fd| Some(Self(fd)))
+    /// One that a peer sent, and that [is a timer](is_timer).
+    pub(crate) fn attach(fd: OwnedFd) -> io::Result<Self> {
+        GuardedFd::new(fd).map(Self)
     }
 
     /// Fires once, after `delay`, unless it is set again. A delay of zero counts as the shortest there is.
@@ -56,6 +51,12 @@ impl Timer {
         timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &value)?;
         Ok(())
     }
+}
+
+/// Says whether a descriptor that a peer sent is a timer: the kernel answers this question for timers only. Which clock it runs by is not
+/// asked. A peer that chose another one delays its own wake-ups.
+pub(crate) fn is_timer(fd: impl AsFd) -> bool {
+    timerfd_gettime(fd).is_ok()
 }
 
 impl AsFd for Timer {
@@ -113,15 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn only_timers_are_taken_for_timers() {
+    fn only_timers_are_taken_for_timers_and_both_holders_see_them_fire() {
         let timer = Timer::new().unwrap();
-        let attached = Timer::attach(timer.as_fd().try_clone_to_owned().unwrap()).unwrap().unwrap();
+        assert!(is_timer(&timer));
+        let attached = Timer::attach(timer.as_fd().try_clone_to_owned().unwrap()).unwrap();
         timer.set(Duration::ZERO).unwrap();
         assert!(has_fired(&attached, Duration::from_secs(10)));
         let (socket, _other) = crate::os::socket::pair().unwrap();
         let file = rustix::fs::memfd_create("ipc", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         for other in [socket, file] {
-            assert!(Timer::attach(other).unwrap().is_none());
+            assert!(!is_timer(other));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A role reports with lines on its output, and with its exit status: anything it did not expect is a panic, status 101.
 
+mod coalesce;
 mod echo;
 mod hostile;
 mod kill;
@@ -138,6 +139,7 @@ pub fn main() {
         "victim" => hostile::victim(&settings),
         "blocked" => quiet::blocked(&settings),
         "steady" => quiet::steady(&settings),
+        "coalesce" => coalesce::play(&settings),
         other => panic!("there is no role {other}"),
     }
 }
