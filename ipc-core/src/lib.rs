@@ -89,6 +89,7 @@
 //! | receive | `Receiver::recv`, `recv_into`, `recv_batch`; `try_recv` and `recv_timeout` |
 //! | wait in an event loop | `arm` and the descriptor (`AsFd`) of a half or of the `Listener` |
 //! | know what a dead peer did not get | `Sender::undelivered` |
+//! | choose how lanes are chosen | `Sender::set_route`, [`router`], `calibration` |
 //! | have messages deref to `[u8]` | the unsafe `Connection::trust_peer` |
 //!
 //! # Without an operating system
@@ -120,7 +121,7 @@ mod sync;
 pub mod version;
 
 #[cfg(feature = "std")]
-mod calibration;
+pub mod calibration;
 #[cfg(feature = "std")]
 mod connect;
 #[cfg(feature = "std")]

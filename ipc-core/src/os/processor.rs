@@ -13,3 +13,8 @@ pub(crate) fn is_single() -> bool {
 pub(crate) fn current() -> u32 {
     rustix::thread::sched_getcpu() as u32
 }
+
+/// How many processors this thread may run on; 1 if the system does not tell.
+pub(crate) fn allowed() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count())
+}

@@ -120,6 +120,7 @@ pub(crate) struct Lanes {
     lender: Option<Lender>,
     outlet: Option<Outlet<'static>>,
     router: Router,
+    refresh: calibration::Refresh,
     /// The largest message there is a lane for, and that the receiver accepts, in bytes.
     max_message: u64,
     /// The largest message that fits a block, in bytes; 0 without an arena.
@@ -164,7 +165,7 @@ impl Lanes {
             arena: lender::max_block(credit.arena),
             message: credit.message.min(descriptor::MAX_LENGTH),
         };
-        let router = calibration::router(link.mode, limits);
+        let (router, refresh) = calibration::router(link.mode, limits);
         let max_message = router.costs().largest().unwrap_or(limits.ring).min(limits.message);
         let lanes = Self {
             max_message,
@@ -172,6 +173,7 @@ impl Lanes {
             lender,
             outlet,
             router,
+            refresh,
             credit: credit.messages,
             in_flight: VecDeque::new(),
             taken_back: false,
@@ -506,6 +508,7 @@ impl<T: Trust> Sender<T> {
         if files.len() >= MAX_FILES {
             return Err(SendError::TooManyFiles { given: files.len(), max: MAX_FILES - 1 });
         }
+        self.lanes.refresh.before(&mut self.lanes.router, content.len, matches!(patience, Patience::Endless));
         match self.route(content.len)? {
             Lane::Inline => self.send_in_queue(content, files, patience),
             Lane::Kernel if self.lanes.outlet.is_some() => self.send_in_queue(content, files, patience),
