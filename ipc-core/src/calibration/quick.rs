@@ -230,6 +230,8 @@ fn pair(mode: Mode) -> Result<(Connection, Connection), Failed> {
             own_credit: Credit::default(),
             peer_credit: Credit::default(),
             label: "ipc:calibration".into(),
+            coalescing: None,
+            alarm: None,
             lease: None,
         })?;
         // SAFETY: the link is new, and the other one has the other halves.
