@@ -176,6 +176,7 @@ impl Link {
         self.violation().filter(|_| self.is_original())
     }
 
+    #[inline(always)]
     pub(crate) fn is_original(&self) -> bool {
         self.owner.is_original()
     }

@@ -112,7 +112,7 @@ impl Books {
                 self.warm.remove(at);
                 self.used += u64::from(lent.units) * UNIT;
                 self.blocks[usize::from(number)] = Block::Filling(lent);
-                let place = Place { region: lent.region, block: number, unit: lent.part.offset.into() };
+                let place = Place::new(lent.region, number, lent.part.offset.into());
                 return Some(Part { place, end: u64::from(lent.part.offset + lent.units) * UNIT });
             }
         }
@@ -161,7 +161,7 @@ impl Books {
             let end = u64::from(part.offset + units) * UNIT;
             self.used += u64::from(units) * UNIT;
             self.blocks[usize::from(number)] = Block::Filling(Lent { region: at as u8, part, units });
-            let place = Place { region: at as u8, block: number, unit: part.offset.into() };
+            let place = Place::new(at as u8, number, part.offset.into());
             return Some(Part { place, end });
         }
         None
@@ -241,18 +241,18 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let Some(part) = books.lend(len) else { continue };
-                        let size = [1 << 20, 0, 0, 512 << 10][usize::from(part.place.region)];
-                        let start = part.place.unit * UNIT;
+                        let size = [1 << 20, 0, 0, 512 << 10][usize::from(part.place.region())];
+                        let start = part.place.unit() * UNIT;
                         prop_assert!(start + len <= size);
                         for (place, other) in lent.values() {
-                            let Place { region, unit, .. } = *place;
+                            let (region, unit) = (place.region(), place.unit());
                             let other_start = unit * UNIT;
-                            let apart = region != part.place.region || start + len <= other_start || other_start + other <= start;
+                            let apart = region != part.place.region() || start + len <= other_start || other_start + other <= start;
                             prop_assert!(apart);
                         }
-                        prop_assert!(lent.insert(part.place.block, (part.place, len)).is_none());
+                        prop_assert!(lent.insert(part.place.block(), (part.place, len)).is_none());
                         if step == 1 {
-                            books.send(part.place.block);
+                            books.send(part.place.block());
                         }
                     }
                     2 => {
@@ -306,6 +306,6 @@ mod tests {
         assert_eq!(books.lend(1), None);
         books.cancel(7);
         assert_eq!(books.lent(), BLOCKS - 1);
-        assert_eq!(books.lend(1).map(|part| part.place.block), Some(7));
+        assert_eq!(books.lend(1).map(|part| part.place.block()), Some(7));
     }
 }

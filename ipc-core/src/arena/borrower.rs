@@ -81,7 +81,7 @@ impl Borrower {
 
     /// Checks what the peer says of a region that it adds, before it is mapped.
     pub(crate) fn check(&self, descriptor: &Descriptor) -> Result<(), Violation> {
-        let (at, size) = (usize::from(descriptor.place.region), descriptor.length);
+        let (at, size) = (usize::from(descriptor.place.region()), descriptor.length);
         if self.regions.get(at).is_some_and(Option::is_some) {
             let value = at as u64;
             return Err(Violation { field: "number of a new region", value, min: 0, max: MAX_REGIONS as u64 - 1 });
@@ -119,14 +119,14 @@ impl Borrower {
     /// The first byte of a message in the arena, checked to lie inside with all its bytes.
     #[inline]
     pub(crate) fn find(&self, place: Place, len: u64) -> Result<*const u8, Violation> {
-        if u64::from(place.block) >= BLOCKS {
-            return Err(Violation { field: "number of a block", value: place.block.into(), min: 0, max: BLOCKS - 1 });
+        if u64::from(place.block()) >= BLOCKS {
+            return Err(Violation { field: "number of a block", value: place.block().into(), min: 0, max: BLOCKS - 1 });
         }
-        let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
-            return Err(self.no_region(place.region));
+        let Some(Some(region)) = self.regions.get(usize::from(place.region())) else {
+            return Err(self.no_region(place.region()));
         };
         // Neither overflows: 47 and 48 bits.
-        let (start, size) = (place.unit * UNIT, region.size());
+        let (start, size) = (place.unit() * UNIT, region.size());
         if start + len > size {
             return Err(Violation { field: "end of a message in its region", value: start + len, min: 0, max: size });
         }
@@ -135,7 +135,7 @@ impl Borrower {
 
     /// The region that a place lies in, for a message that is held.
     pub(crate) fn region(&self, place: Place) -> Option<Arc<Region>> {
-        self.regions.get(usize::from(place.region)).cloned().flatten()
+        self.regions.get(usize::from(place.region())).cloned().flatten()
     }
 
     /// Bytes mapped.

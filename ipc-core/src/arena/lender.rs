@@ -185,15 +185,15 @@ impl Lender {
     #[inline]
     fn lent(&mut self, part: Part) -> Result<Lent, Refused> {
         let Part { place, end } = part;
-        let Some(Some(region)) = self.regions.get(usize::from(place.region)) else {
+        let Some(Some(region)) = self.regions.get(usize::from(place.region())) else {
             // The books know no region that is not mapped.
             return Err(Refused::TooLarge);
         };
         if let Err(error) = region.memory.populate(end) {
-            self.books.cancel(place.block);
+            self.books.cancel(place.block());
             return Err(Refused::Memory(error));
         }
-        let start = region.memory.pointer(place.unit * UNIT);
+        let start = region.memory.pointer(place.unit() * UNIT);
         // SAFETY: inside a mapping, so not null.
         Ok(Lent { place, start: unsafe { NonNull::new_unchecked(start) } })
     }
@@ -260,14 +260,14 @@ impl Lender {
 
     /// The region that a block lies in, to keep it mapped for longer than the sender lives.
     pub(crate) fn memory(&self, place: Place) -> Option<Arc<Region>> {
-        let region = self.regions.get(usize::from(place.region))?.as_ref()?;
+        let region = self.regions.get(usize::from(place.region()))?.as_ref()?;
         Some(region.memory.clone())
     }
 
     /// The bytes of a message that was sent and not taken, for a sender that takes it back.
     pub(crate) fn bytes(&self, place: Place, len: u64) -> Option<NonNull<u8>> {
-        let region = self.regions.get(usize::from(place.region))?.as_ref()?;
-        let start = place.unit * UNIT;
+        let region = self.regions.get(usize::from(place.region()))?.as_ref()?;
+        let start = place.unit() * UNIT;
         let inside = start.checked_add(len).is_some_and(|end| end <= region.memory.size());
         inside.then(|| NonNull::new(region.memory.pointer(start))).flatten()
     }
@@ -275,12 +275,12 @@ impl Lender {
     /// Notes that a block was sent.
     #[inline]
     pub(crate) fn sent(&mut self, place: Place) {
-        self.books.send(place.block);
+        self.books.send(place.block());
     }
 
     /// Takes back a block that was lent and not sent.
     pub(crate) fn cancel(&mut self, place: Place) {
-        self.books.cancel(place.block);
+        self.books.cancel(place.block());
     }
 
     /// Takes what the peer gave back, and what loans that were dropped left.
@@ -331,12 +331,12 @@ impl Lender {
     /// The word that says how much of a block is written.
     #[inline]
     pub(crate) fn progress(&self, place: Place) -> &AtomicU64 {
-        &self.exchange().progress[usize::from(place.block) % BLOCKS as usize]
+        &self.exchange().progress[usize::from(place.block()) % BLOCKS as usize]
     }
 
     /// The word that says how much of an offer was taken.
     pub(crate) fn taken(&self, place: Place) -> &AtomicU64 {
-        &self.exchange().taken[usize::from(place.block) % BLOCKS as usize]
+        &self.exchange().taken[usize::from(place.block()) % BLOCKS as usize]
     }
 
     /// Says whether a block has come back since the last look.

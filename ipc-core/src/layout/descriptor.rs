@@ -72,19 +72,37 @@ impl Kind {
     ];
 }
 
-/// A place in an arena.
+/// A place in an arena, as word 1 holds it: passed on as one word, since three parts that are stored one by one and loaded together stall
+/// the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) region: u8,
-    pub(crate) block: u16,
-    /// In units of [`UNIT`] bytes; below 2^40.
-    pub(crate) unit: u64,
-}
+pub(crate) struct Place(u64);
 
 impl Place {
+    /// `unit` counts [`UNIT`]s and is below 2^40.
     #[inline(always)]
-    const fn decode(word: u64) -> Self {
-        Self { region: (word >> 56) as u8, block: (word >> 40) as u16, unit: word & ((1 << 40) - 1) }
+    pub(crate) const fn new(region: u8, block: u16, unit: u64) -> Self {
+        Self((region as u64) << 56 | (block as u64) << 40 | unit)
+    }
+
+    /// A region, and nothing in it.
+    pub(crate) const fn of_region(region: u8) -> Self {
+        Self::new(region, 0, 0)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn region(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    #[inline(always)]
+    pub(crate) const fn block(self) -> u16 {
+        (self.0 >> 40) as u16
+    }
+
+    /// Where it begins, in units of [`UNIT`] bytes.
+    #[inline(always)]
+    pub(crate) const fn unit(self) -> u64 {
+        self.0 & ((1 << 40) - 1)
     }
 }
 
@@ -101,23 +119,19 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// One without files and place. `length` is at most [`MAX_LENGTH`].
     pub(crate) const fn new(kind: Kind, length: u64) -> Self {
-        Self { kind, files: 0, length, place: Place { region: 0, block: 0, unit: 0 } }
+        Self { kind, files: 0, length, place: Place(0) }
     }
 
     #[inline(always)]
     pub(crate) const fn encode(&self) -> [u64; 2] {
-        let Place { region, block, unit } = self.place;
-        [
-            (self.kind as u64) << 56 | (self.files as u64) << 48 | self.length,
-            (region as u64) << 56 | (block as u64) << 40 | unit,
-        ]
+        [(self.kind as u64) << 56 | (self.files as u64) << 48 | self.length, self.place.0]
     }
 
     /// The length and place of a message in a block that has no files beside it; `None` for any other descriptor.
     #[inline(always)]
     pub(crate) fn plain_block(words: [u64; 2]) -> Option<(u64, Place)> {
         let [first, second] = words;
-        (first >> 48 == (Kind::Block as u64) << 8).then(|| (first & MAX_LENGTH, Place::decode(second)))
+        (first >> 48 == (Kind::Block as u64) << 8).then(|| (first & MAX_LENGTH, Place(second)))
     }
 
     /// Reads what a peer wrote.
@@ -133,7 +147,7 @@ impl Descriptor {
             let (value, max) = (files.into(), MAX_FILES as u64);
             return Err(Violation { field: "file descriptors of a message", value, min: 0, max });
         }
-        Ok(Self { kind: *kind, files, length: first & MAX_LENGTH, place: Place::decode(second) })
+        Ok(Self { kind: *kind, files, length: first & MAX_LENGTH, place: Place(second) })
     }
 }
 
@@ -144,9 +158,9 @@ mod tests {
     #[test]
     fn a_descriptor_comes_back_as_it_was() {
         for (kind, files, length, place) in [
-            (Kind::Block, 0, MAX_LENGTH, Place { region: 255, block: u16::MAX, unit: (1 << 40) - 1 }),
+            (Kind::Block, 0, MAX_LENGTH, Place::new(255, u16::MAX, (1 << 40) - 1)),
             (Kind::Inline, 64, 0, Place::default()),
-            (Kind::Abort, 1, 1, Place { region: 1, block: 2, unit: 3 }),
+            (Kind::Abort, 1, 1, Place::new(1, 2, 3)),
         ] {
             let descriptor = Descriptor { kind, files, length, place };
             assert_eq!(Descriptor::decode(descriptor.encode()), Ok(descriptor));

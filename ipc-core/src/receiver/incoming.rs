@@ -215,7 +215,7 @@ impl<T: Trust> Receiver<T> {
             },
             Kind::Offer => self.decline(record, &descriptor)?,
             Kind::Retire => {
-                let retired = self.incoming.borrower.retire(descriptor.place.region);
+                let retired = self.incoming.borrower.retire(descriptor.place.region());
                 retired.map_err(|violation| self.condemn(violation))?;
             }
             _ => {
@@ -253,7 +253,7 @@ impl<T: Trust> Receiver<T> {
         let Some(file) = self.get_beside(1)?.pop() else { return Ok(()) };
         let region = Region::attach(file, descriptor.length).map_err(|error| self.refused_memory(error))?;
         self.finish_beside()?;
-        self.incoming.borrower.add(descriptor.place.region, region);
+        self.incoming.borrower.add(descriptor.place.region(), region);
         Ok(())
     }
 
@@ -379,7 +379,7 @@ impl<T: Trust> Receiver<T> {
     /// Bytes that are written of a message that grows; at least `known` were, so far.
     fn grown(&mut self, descriptor: &Descriptor) -> Result<u64, RecvError> {
         let known = self.incoming.growing.map_or(0, |growing| growing.known);
-        let block = descriptor.place.block;
+        let block = descriptor.place.block();
         let Some(way_back) = &self.incoming.way_back else { return Ok(0) };
         let grown = progress::read(way_back.progress(block), known, descriptor.length);
         let grown = grown.map_err(|violation| self.condemn(violation))?;
@@ -441,7 +441,7 @@ impl<T: Trust> Receiver<T> {
         self.incoming.growing_is_over();
         self.release(0);
         if let (Some(way_back), Some(number)) = (&self.incoming.way_back, decline) {
-            offer::decline(way_back.taken(descriptor.place.block), number);
+            offer::decline(way_back.taken(descriptor.place.block()), number);
         }
         self.give_back_one(Hold::Block(descriptor.place));
     }
@@ -458,7 +458,7 @@ impl<T: Trust> Receiver<T> {
         let found = self.incoming.borrower.find(descriptor.place, WINDOW);
         let window = found.map_err(|violation| self.condemn(violation))?;
         let Some(way_back) = self.incoming.way_back.clone() else { return Ok(false) };
-        let block = descriptor.place.block;
+        let block = descriptor.place.block();
         let (chunks, mut done, mut known) = (offer::chunks(descriptor.length), 0, 0);
         let say = |link: &Link, done| {
             offer::take(way_back.taken(block), number, done);
@@ -596,7 +596,7 @@ impl<T: Trust> Receiver<T> {
         };
         if let (Some(place), Some(way_back)) = (block, &self.incoming.way_back)
             && self.link.is_original()
-            && way_back.give(place.block)
+            && way_back.give(place.block())
         {
             self.link.space.ring();
         }
@@ -621,7 +621,7 @@ impl<T: Trust> Receiver<T> {
         let borrowed = block.and_then(|place| {
             let region = self.incoming.borrower.region(place)?;
             let way_back = self.incoming.way_back.clone()?;
-            Some(Borrowed { block: place.block, way_back, _region: region, link: self.link.clone() })
+            Some(Borrowed { block: place.block(), way_back, _region: region, link: self.link.clone() })
         });
         let (start, keep) = match (borrowed, file) {
             (Some(borrowed), _) => (start, Keep::Block(borrowed)),

@@ -10,7 +10,7 @@ use crate::arena::lender::{self, ArenaStatus, Lender, Lent, Refused};
 use crate::arena::progress;
 use crate::calibration;
 use crate::error::{Resource, SendError};
-use crate::layout::descriptor::{self, Descriptor, Kind, MAX_FILES};
+use crate::layout::descriptor::{self, Descriptor, Kind, MAX_FILES, Place};
 use crate::layout::{HEADER, Mark};
 use crate::link::Link;
 use crate::message::Trust;
@@ -107,7 +107,7 @@ pub(super) enum Need {
     /// A block that comes back.
     Block,
     /// Another word about the offer in a block than this one.
-    Offer(descriptor::Place, u64),
+    Offer(Place, u64),
 }
 
 /// A message whose bytes are not, or not all, in the ring or the arena: kept until it is consumed.
@@ -321,7 +321,7 @@ impl Lanes {
             if record.mark() == Mark::Described {
                 let descriptor = record.descriptor()?;
                 if matches!(descriptor.kind, Kind::Block | Kind::Stream) {
-                    blocks.push(descriptor.place.block);
+                    blocks.push(descriptor.place.block());
                 }
             }
         }
@@ -380,7 +380,7 @@ impl Lanes {
         // The descriptors lie in memory that a hostile peer can write: what they say is checked like everything else.
         let found = self.lender.as_ref().and_then(|lender| lender.bytes(descriptor.place, descriptor.length));
         let Some(start) = found else {
-            let value = descriptor.place.unit;
+            let value = descriptor.place.unit();
             return Err(Violation { field: "place of an undelivered message", value, min: 0, max: 0 }.into());
         };
         let len = descriptor.length as usize;
@@ -814,7 +814,7 @@ impl<T: Trust> Sender<T> {
         let (number, region) = lender.grow(bytes).map_err(|error| no_memory(len, error))?;
         self.prepare_record(&[region.as_fd()], patience, made)?;
         let mut descriptor = Descriptor::new(Kind::Region, region.size());
-        descriptor.place.region = number;
+        descriptor.place = Place::of_region(number);
         descriptor.files = 1;
         self.publish_described(&descriptor, 0);
         if let Some(lender) = &mut self.lanes.lender {
@@ -843,7 +843,7 @@ impl<T: Trust> Sender<T> {
                 Err(error) => return Err(error),
             }
             let mut descriptor = Descriptor::new(Kind::Retire, 0);
-            descriptor.place.region = number;
+            descriptor.place = Place::of_region(number);
             self.publish_described(&descriptor, 0);
             if let Some(lender) = &mut self.lanes.lender {
                 let before = lender.status().size;

@@ -31,6 +31,7 @@ enum Memory {
 }
 
 impl Memory {
+    #[inline(always)]
     fn start(&self) -> *mut u8 {
         match self {
             Self::Block(lent) => lent.start.as_ptr(),
@@ -341,7 +342,7 @@ impl DerefMut for DetachedLoan {
 
 impl Drop for DetachedLoan {
     fn drop(&mut self) {
-        self.dropped.add(self.lent.place.block);
+        self.dropped.add(self.lent.place.block());
     }
 }
 
