@@ -192,7 +192,10 @@ fn a_receiver_that_wakes_by_itself_and_sleeps_again_is_woken_for_what_comes_then
 fn a_sender_without_room_wakes_the_sleeper_first() {
     let _guard = HangGuard::new(60);
     for order in ["send", "try"] {
-        let (_scratch, mut peer, mut server) = with_sender(options().capacity(4096), u64::MAX, NEVER);
+        let mut options = options().capacity(4096);
+        // A receiver that polls may never sleep.
+        options = options.wait_strategy(ipc_core::WaitStrategy::Sleep);
+        let (_scratch, mut peer, mut server) = with_sender(options, u64::MAX, NEVER);
         let receiving = std::thread::spawn(move || {
             for number in 0..5000_u64 {
                 assert_eq!(server.recv().unwrap().to_vec(), number.to_ne_bytes());

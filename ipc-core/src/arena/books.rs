@@ -236,7 +236,7 @@ mod tests {
             let mut books = Books::new();
             books.add(0, 1 << 20);
             books.add(3, 512 << 10);
-            let mut lent = BTreeMap::new();
+            let mut lent: BTreeMap<u16, (Place, u64)> = BTreeMap::new();
             for (step, len, pick) in steps {
                 match step {
                     0 | 1 => {
