@@ -204,6 +204,11 @@ impl Books {
         self.warm.push(number);
     }
 
+    /// Says whether the peer has a block.
+    pub(super) fn is_out(&self, number: u16) -> bool {
+        matches!(self.blocks.get(usize::from(number)), Some(Block::Out(_)))
+    }
+
     /// Numbers of the blocks that the peer has.
     pub(super) fn out(&self) -> impl Iterator<Item = u16> {
         self.blocks.iter().enumerate().filter(|(_, block)| matches!(block, Block::Out(_))).map(|(at, _)| at as u16)

@@ -316,6 +316,11 @@ impl Lender {
         self.dropped.clone()
     }
 
+    /// Says whether the peer has a block, as far as is known.
+    pub(crate) fn is_out(&self, block: u16) -> bool {
+        self.books.is_out(block)
+    }
+
     /// Takes back everything that the peer has, but for the blocks in `keep`. For a peer that is gone.
     pub(crate) fn reclaim(&mut self, keep: &[u16]) {
         let out: Vec<_> = self.books.out().filter(|number| !keep.contains(number)).collect();

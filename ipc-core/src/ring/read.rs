@@ -310,7 +310,7 @@ impl Payload {
     }
 
     /// Says whether a message ends with this record.
-    pub(super) fn ends_message(&self) -> bool {
+    pub(crate) fn ends_message(&self) -> bool {
         match self.extent.mark {
             Mark::Plain => true,
             Mark::More => false,

@@ -11,6 +11,7 @@ use crate::arena::progress;
 use crate::calibration;
 use crate::error::{Resource, SendError};
 use crate::layout::descriptor::{self, Descriptor, Kind, MAX_FILES, Place};
+use crate::layout::exchange::BLOCKS;
 use crate::layout::{HEADER, Mark};
 use crate::link::Link;
 use crate::message::Trust;
@@ -129,6 +130,9 @@ pub(crate) struct Lanes {
     credit: u64,
     /// Beside each the number of the message, counted from 0.
     in_flight: VecDeque<(u64, InFlight)>,
+    /// Which message each block was last sent as. Only where the peer says in packets what it consumed: blocks come back before that, and
+    /// are lent again.
+    sent_as: Vec<u64>,
     /// The peer is gone, and what it did not consume was taken back.
     taken_back: bool,
     /// A part of a message was sent, and the rest will not be.
@@ -176,6 +180,11 @@ impl Lanes {
             refresh,
             credit: credit.messages,
             in_flight: VecDeque::new(),
+            sent_as: if link.mode.queues_in_socket() && link.mode.has_arena() {
+                std::vec![0; BLOCKS as usize]
+            } else {
+                Vec::new()
+            },
             taken_back: false,
             in_pieces: false,
             surely: 0,
@@ -247,10 +256,17 @@ impl Lanes {
 
     /// Takes back the blocks that the peer held when it went; those in `keep` hold messages that it did not consume.
     pub(super) fn reclaim(&mut self, keep: &[u16]) {
+        self.collect_last();
         if let Some(lender) = &mut self.lender {
-            // What came back before the peer went; what it made up does not matter any more.
-            let _ = lender.collect();
             lender.reclaim(keep);
+        }
+    }
+
+    /// Takes in what came back before the peer went.
+    pub(super) fn collect_last(&mut self) {
+        if let Some(lender) = &mut self.lender {
+            // What it made up does not matter any more.
+            let _ = lender.collect();
         }
     }
 
@@ -309,23 +325,49 @@ impl Lanes {
         }
     }
 
+    /// The number of the first message, from `number` on, that may not have been consumed: a block that has come back was read, and so was
+    /// everything before it.
+    fn first_undelivered(&self, producer: &Producer<'static>, number: u64) -> Result<u64, Violation> {
+        let (mut first, mut number) = (number, number);
+        let Some(lender) = self.lender.as_ref().filter(|_| !self.sent_as.is_empty()) else { return Ok(first) };
+        let mut records = producer.undelivered()?;
+        while let Some(record) = records.next_payload()? {
+            if record.mark() == Mark::Described {
+                let descriptor = record.descriptor()?;
+                let block = descriptor.place.block();
+                let sent_as = self.sent_as.get(usize::from(block)).copied();
+                if matches!(descriptor.kind, Kind::Block | Kind::Stream)
+                    && (sent_as != Some(number) || !lender.is_out(block))
+                {
+                    first = number + 1;
+                }
+            }
+            number += u64::from(record.ends_message());
+        }
+        Ok(first)
+    }
+
     /// How many messages were not consumed, and the blocks that they lie in.
     pub(super) fn count_undelivered(&self, producer: &Producer<'static>) -> Result<(u64, Vec<u16>), Violation> {
         if self.taken_back {
             return Ok((0, Vec::new()));
         }
         let count = producer.undelivered()?.count()?;
+        let mut number = producer.messages().saturating_sub(count);
+        let first = self.first_undelivered(producer, number)?;
+        let consumed = first - number;
         let mut blocks = Vec::new();
         let mut records = producer.undelivered()?;
         while let Some(record) = records.next_payload()? {
             if record.mark() == Mark::Described {
                 let descriptor = record.descriptor()?;
-                if matches!(descriptor.kind, Kind::Block | Kind::Stream) {
+                if number >= first && matches!(descriptor.kind, Kind::Block | Kind::Stream) {
                     blocks.push(descriptor.place.block());
                 }
             }
+            number += u64::from(record.ends_message());
         }
-        Ok((count, blocks))
+        Ok((count.saturating_sub(consumed), blocks))
     }
 
     /// The messages that were not consumed.
@@ -335,10 +377,15 @@ impl Lanes {
         }
         let count = producer.undelivered()?.count()?;
         let mut number = producer.messages().saturating_sub(count);
+        let first = self.first_undelivered(producer, number)?;
         let mut messages = Vec::new();
         let mut records = producer.undelivered()?;
         let mut parts = Vec::new();
         while let Some(record) = records.next_payload()? {
+            if number < first {
+                number += u64::from(record.ends_message());
+                continue;
+            }
             match record.mark() {
                 Mark::More => {
                     parts.extend(record.to_vec());
@@ -684,6 +731,9 @@ impl<T: Trust> Sender<T> {
         descriptor.files = files as u8;
         if let Some(lender) = &mut self.lanes.lender {
             lender.sent(lent.place);
+        }
+        if let Some(sent_as) = self.lanes.sent_as.get_mut(usize::from(lent.place.block())) {
+            *sent_as = self.producer.messages();
         }
         self.publish_described(&descriptor, 1);
     }

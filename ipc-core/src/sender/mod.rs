@@ -469,6 +469,9 @@ impl<T: Trust> Sender<T> {
         if let Some(violation) = self.link.violation() {
             return violation.into();
         }
+        // Credit that came in packets before the peer went counts; what else is in them is heard, and reported, elsewhere.
+        let _ = self.lanes.hear_again(&self.link);
+        self.lanes.collect_last();
         match self.lanes.count_undelivered(&self.producer) {
             Ok((undelivered, blocks)) => {
                 // What the peer held when it went comes back.
