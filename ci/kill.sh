@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The long form of the kill tests: `kill -9` of either side at random moments, checked message by message, and the time
-# until the survivor knew. Usage: ./ci/kill.sh [ROUNDS], by default 10000 for each of the four ways to die.
+# until the survivor knew; then a tenth as many with megabytes on all lanes, in each mode. Usage: ./ci/kill.sh [ROUNDS], by default
+# 10000 for each of the four ways to die.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,3 +17,7 @@ fi
 
 echo "$rounds rounds for each of four ways to die; progress every 500 rounds"
 IPC_KILL_ROUNDS="$rounds" cargo test --release -p ipc-tests --test kill -- killed --nocapture
+
+lanes="$(((rounds + 9) / 10))"
+echo "$lanes rounds for each of two ways to die, in each of four modes, on all lanes"
+IPC_KILL_ROUNDS="$lanes" cargo test --release -p ipc-tests --test lanes_kill -- --nocapture

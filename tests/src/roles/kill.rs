@@ -175,6 +175,8 @@ struct Survivor<'s> {
     log: Log,
     random: Random,
     report: Report,
+    /// What the victim of this round does.
+    doing: Doing,
     /// The survivor listens, and the victim connects; or the other way round.
     listener: Option<Listener>,
 }
@@ -187,7 +189,7 @@ impl<'s> Survivor<'s> {
             let options = ListenOptions::new().capacity(16 << 10).max_connections(2).max_memory(1 << 20);
             options.bind(settings.text("path")).expect("a free path")
         });
-        Self { settings, log, random: Random::new(seed), report: Report::default(), listener }
+        Self { settings, log, random: Random::new(seed), report: Report::default(), doing: Doing::Single, listener }
     }
 
     /// Runs all rounds; nothing may stay behind.
@@ -197,7 +199,8 @@ impl<'s> Survivor<'s> {
         for number in 0..rounds {
             self.log.clear();
             let doing = Doing::ALL[(number % 5) as usize];
-            let mut killer = Killer::new(self.start_victim(role, doing, number), doing);
+            self.doing = doing;
+            let mut killer = Killer::new(self.start_victim(role, doing, number));
             // One round in eight: the victim dies around the handshake.
             let early = number % 8 == 7;
             let connection = if early {
@@ -268,25 +271,24 @@ impl<'s> Survivor<'s> {
     fn known(&mut self, killer: &Killer) {
         let took = killer.since_death();
         assert!(took < HANGS, "it took {took:?} to know of the death");
-        let times = if killer.doing == Doing::Nothing { &mut self.report.blocked } else { &mut self.report.busy };
+        let times = if self.doing == Doing::Nothing { &mut self.report.blocked } else { &mut self.report.busy };
         times.push(took.as_micros() as u64);
     }
 }
 
 /// A thread that kills the victim at a given moment and remembers it.
-struct Killer {
+pub(super) struct Killer {
     victim: Child,
-    doing: Doing,
     thread: Option<std::thread::JoinHandle<()>>,
     death: std::sync::Arc<std::sync::OnceLock<Instant>>,
 }
 
 impl Killer {
-    fn new(victim: Child, doing: Doing) -> Self {
-        Self { victim, doing, thread: None, death: std::sync::Arc::default() }
+    pub(super) fn new(victim: Child) -> Self {
+        Self { victim, thread: None, death: std::sync::Arc::default() }
     }
 
-    fn kill_after(&mut self, pause: Duration) {
+    pub(super) fn kill_after(&mut self, pause: Duration) {
         let (process, death) = (self.victim.id() as libc::pid_t, self.death.clone());
         self.thread = Some(std::thread::spawn(move || {
             std::thread::sleep(pause);
@@ -296,7 +298,7 @@ impl Killer {
         }));
     }
 
-    fn since_death(&self) -> Duration {
+    pub(super) fn since_death(&self) -> Duration {
         self.death.get().expect("it was alive until then").elapsed()
     }
 }

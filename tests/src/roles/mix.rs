@@ -400,9 +400,7 @@ impl<'r> Incoming<'r> {
             4..6 => self.copied(),
             _ => {
                 // It may wait, and what is held may be what the sender waits for.
-                while !self.kept.is_empty() {
-                    self.kept.let_go();
-                }
+                self.let_all_go();
                 self.batched(most)
             }
         }
@@ -485,6 +483,13 @@ impl<'r> Incoming<'r> {
         self.check(number, &self.buffer[..copied]);
         self.consumed(1);
         Ok(())
+    }
+
+    /// Gives all held messages back.
+    pub(super) fn let_all_go(&mut self) {
+        while !self.kept.is_empty() {
+            self.kept.let_go();
+        }
     }
 
     fn batched(&mut self, most: u64) -> Result<(), RecvError> {

@@ -6,6 +6,7 @@ mod coalesce;
 mod echo;
 mod hostile;
 mod kill;
+mod lanes_kill;
 mod mix;
 mod quiet;
 mod stress;
@@ -136,6 +137,10 @@ pub fn main() {
         "kill-receiver" => kill::receiver(&settings),
         "survive-sender" => kill::survive_sender(&settings),
         "survive-receiver" => kill::survive_receiver(&settings),
+        "lanes-kill-sender" => lanes_kill::sender(&settings),
+        "lanes-kill-receiver" => lanes_kill::receiver(&settings),
+        "lanes-survive-sender" => lanes_kill::survive_sender(&settings),
+        "lanes-survive-receiver" => lanes_kill::survive_receiver(&settings),
         "victim" => hostile::victim(&settings),
         "blocked" => quiet::blocked(&settings),
         "steady" => quiet::steady(&settings),
