@@ -4,6 +4,7 @@
 //! round, because a shared machine changes its pace between rounds. Refusal: no verdict; the table in docs/PERFORMANCE.md has
 //! the targets.
 
+mod batching;
 mod columns;
 mod floor;
 mod floors;
@@ -59,6 +60,9 @@ enum Command {
     /// Measures what remaps and page faults cost beside a stream of messages
     #[command(after_help = EXIT_CODES)]
     Remap(remap::Args),
+    /// Measures what batches and late doorbells save, and how long messages wait for it
+    #[command(after_help = EXIT_CODES)]
+    Batching(batching::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,6 +159,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Some(Command::Floors(args)) => floors::run(args),
         Some(Command::Remap(args)) => remap::run(args),
+        Some(Command::Batching(args)) => batching::run(args),
         None => run_comparison(args),
     }
 }

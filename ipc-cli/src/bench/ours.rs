@@ -2,7 +2,7 @@
 
 use super::floor::copy::sum_words;
 use super::process::{Duo, Fallible, Side};
-use ipc_core::{ConnectOptions, Connection, ListenOptions, RecvError, WaitStrategy};
+use ipc_core::{ConnectOptions, Connection, ListenOptions, Mode, RecvError, WaitStrategy};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,14 +20,31 @@ pub(super) fn connected<T>(
     server: impl FnOnce(&Side<'_>, Connection) -> Fallible<T>,
     client: impl FnOnce(&Side<'_>, Connection) -> Fallible<()>,
 ) -> Fallible<T> {
+    connected_with(
+        duo,
+        ListenOptions::new().wait_strategy(strategy),
+        ConnectOptions::new().wait_strategy(strategy),
+        server,
+        client,
+    )
+}
+
+/// The same with these options.
+///
+/// # Errors
+/// As [`connected`].
+pub(super) fn connected_with<T>(
+    duo: &Duo,
+    listen: ListenOptions,
+    connect: ConnectOptions,
+    server: impl FnOnce(&Side<'_>, Connection) -> Fallible<T>,
+    client: impl FnOnce(&Side<'_>, Connection) -> Fallible<()>,
+) -> Fallible<T> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let name = format!("bench-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-    let mut listener = ListenOptions::new().wait_strategy(strategy).bind(&name)?;
+    let mut listener = listen.bind(&name)?;
     let parent = |side: &Side<'_>| server(side, listener.accept_timeout(PATIENCE)?);
-    let child = |side: &Side<'_>| {
-        let options = ConnectOptions::new().wait_for_listener(true).timeout(PATIENCE).wait_strategy(strategy);
-        client(side, options.connect(&name)?)
-    };
+    let child = |side: &Side<'_>| client(side, connect.wait_for_listener(true).timeout(PATIENCE).connect(&name)?);
     duo.run(parent, child)
 }
 
@@ -90,13 +107,23 @@ fn work_for(time: Duration) {
 pub(crate) fn stream(duo: &Duo, size: usize, batch: u64, strategy: WaitStrategy, messages: u64) -> Fallible<f64> {
     match (size, batch) {
         // Sizes known at compile time, as in programs that send one type.
-        (8, _) => stream_words::<1>(duo, batch, strategy, messages),
-        (64, _) => stream_words::<8>(duo, batch, strategy, messages),
+        (8, _) => stream_words::<1>(duo, Mode::default(), batch, strategy, messages),
+        (64, _) => stream_words::<8>(duo, Mode::default(), batch, strategy, messages),
         _ => stream_bytes(duo, size, batch, strategy, messages),
     }
 }
 
-fn stream_words<const WORDS: usize>(duo: &Duo, batch: u64, strategy: WaitStrategy, messages: u64) -> Fallible<f64>
+/// The same for messages of so many words, over a connection of this mode.
+///
+/// # Errors
+/// As [`round_trip`].
+pub(super) fn stream_words<const WORDS: usize>(
+    duo: &Duo,
+    mode: Mode,
+    batch: u64,
+    strategy: WaitStrategy,
+    messages: u64,
+) -> Fallible<f64>
 where
     [u64; WORDS]: Bytes,
 {
@@ -129,7 +156,8 @@ where
         // What is still in the ring is read before this side goes.
         wait_for_end(&mut connection)
     };
-    connected(duo, strategy, consume, produce)
+    let options = ConnectOptions::new().wait_strategy(strategy).mode(mode);
+    connected_with(duo, ListenOptions::new().wait_strategy(strategy), options, consume, produce)
 }
 
 /// Receives `count` messages, the first of them numbered `first`, and checks the number in each.
@@ -207,7 +235,7 @@ fn consume_bytes(connection: &mut Connection, messages: u64) -> Fallible<()> {
 }
 
 /// Waits until the peer has closed its end.
-fn wait_for_end(connection: &mut Connection) -> Fallible<()> {
+pub(super) fn wait_for_end(connection: &mut Connection) -> Fallible<()> {
     match connection.recv() {
         Err(RecvError::Disconnected { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -216,7 +244,7 @@ fn wait_for_end(connection: &mut Connection) -> Fallible<()> {
 }
 
 /// Words seen as bytes.
-trait Bytes {
+pub(super) trait Bytes {
     fn bytes(&self) -> &[u8];
     fn bytes_mut(&mut self) -> &mut [u8];
 }

@@ -37,6 +37,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Nanoseconds, shown as ns, µs, ms or s.
     Nanoseconds,
+    /// Things, shown with k, M or G.
+    Count,
     /// Events a second, shown with k, M or G.
     PerSecond,
 }
@@ -47,6 +49,7 @@ impl Unit {
         let (step, names): (f64, &[&str]) = match self {
             Self::Bytes => (1024.0, &["B", "KiB", "MiB", "GiB"]),
             Self::Nanoseconds => (1000.0, &["ns", "µs", "ms", "s"]),
+            Self::Count => (1000.0, &["", "k", "M", "G"]),
             Self::PerSecond => (1000.0, &["/s", "k/s", "M/s", "G/s"]),
         };
         let mut scaled = value;
@@ -67,13 +70,13 @@ impl Unit {
         let digits = format!("{scaled:.decimals$}");
         let digits = if decimals > 0 { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
         let digits = if digits == "-0" { "0" } else { digits };
-        format!("{digits} {name}")
+        if name.is_empty() { digits.into() } else { format!("{digits} {name}") }
     }
 
     /// The number from one round number to the next on a logarithmic axis.
     fn base(self) -> f64 {
         match self {
-            Self::Bytes => 2.0,
+            Self::Bytes | Self::Count => 2.0,
             Self::Nanoseconds | Self::PerSecond => 10.0,
         }
     }
