@@ -61,6 +61,17 @@ pub(crate) enum Slept {
     PeerGone,
 }
 
+/// What taking old rings off a socket left there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Nothing: the next ring makes the socket readable.
+    All,
+    /// More rings, perhaps. A socket full of them takes no other one, and whoever waits for edges would not hear it.
+    Some,
+    /// The peer has closed its end, or died.
+    PeerGone,
+}
+
 /// A socket that carries rings both ways: ours to the peer and the peer's to us.
 pub(crate) struct Bell {
     socket: GuardedFd,
@@ -129,10 +140,9 @@ impl Bell {
     }
 
     /// Takes rings off the socket that were meant for an earlier sleep; a bounded number, as a hostile peer can send any number.
-    /// True: the peer has gone.
-    pub(crate) fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> Drained {
         if self.has_data {
-            return false;
+            return Drained::All;
         }
         if let Some(alarm) = &self.alarm {
             // [T2] as in `sleep`.
@@ -141,10 +151,11 @@ impl Bell {
         for _ in 0..16 {
             match recv(&self.socket, &mut [0; 8], RecvFlags::DONTWAIT) {
                 Ok((_, 1..)) => {}
-                result => return matches!(result, Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE)),
+                Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) => return Drained::PeerGone,
+                Err(_) => return Drained::All,
             }
         }
-        false
+        Drained::Some
     }
 
     /// Says, without sleeping, whether the peer has closed its end of this direction, or died.
@@ -251,7 +262,7 @@ mod tests {
         assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
         assert_eq!(bell.sleep(shortly()).unwrap(), Slept::TimedOut);
         timer.set(Duration::ZERO).unwrap();
-        assert!(!bell.drain());
+        assert_eq!(bell.drain(), Drained::All);
         assert!(!is_readable(&bell));
     }
 
@@ -264,6 +275,21 @@ mod tests {
         fcntl_setfl(&timer, OFlags::empty()).unwrap();
         assert_eq!(bell.sleep(Deadline::never()).unwrap(), Slept::Woken);
         assert_eq!(bell.sleep(shortly()).unwrap(), Slept::TimedOut);
-        assert!(!bell.drain() && !is_readable(&bell));
+        assert_eq!(bell.drain(), Drained::All);
+        assert!(!is_readable(&bell));
+    }
+
+    #[test]
+    fn rings_that_are_left_on_the_socket_are_told_apart_from_none() {
+        let (here, there) = socket::pair().unwrap();
+        let (here, there) = (Bell::new(GuardedFd::new(here).unwrap()), Bell::new(GuardedFd::new(there).unwrap()));
+        assert_eq!(here.drain(), Drained::All);
+        for _ in 0..20 {
+            assert!(there.ring());
+        }
+        assert_eq!([here.drain(), here.drain()], [Drained::Some, Drained::All]);
+        there.ring();
+        drop(there);
+        assert_eq!(here.drain(), Drained::PeerGone);
     }
 }

@@ -8,7 +8,7 @@ mod incoming;
 use crate::error::RecvError;
 use crate::link::Link;
 use crate::message::{Body, Message, RecvBatch, Trust, Untrusted};
-use crate::os::bell::Deadline;
+use crate::os::bell::{Deadline, Drained};
 use crate::ring::{Consumer, Payload, Place, RingStatus, Violation};
 use crate::wait::{Half, WaitStrategy, Waited, Waiter};
 use core::marker::PhantomData;
@@ -203,17 +203,21 @@ impl<T: Trust> Receiver<T> {
     }
 
     /// Prepares for sleeping on the descriptor: true if nothing is there and the descriptor becomes readable when something
-    /// comes or the peer goes; false if there is something to receive, or to learn, now. To be called before each such sleep.
+    /// comes or the peer goes; false if it is worth trying to receive, and calling this, again now. To be called before each such sleep.
     ///
     /// # Errors
     /// As [`Receiver::recv`].
     pub fn arm(&mut self) -> Result<bool, RecvError> {
         self.check()?;
-        let gone = self.link.messages.drain();
-        if gone {
-            // The next look that finds nothing asks for the peer.
-            self.empty_polls = POLLS_A_LOOK;
-        }
+        let gone = match self.link.messages.drain() {
+            Drained::All => false,
+            Drained::Some => return Ok(false),
+            Drained::PeerGone => {
+                // The next look that finds nothing asks for the peer.
+                self.empty_polls = POLLS_A_LOOK;
+                true
+            }
+        };
         let mut half = Receiving { consumer: &mut self.consumer, incoming: &mut self.incoming, link: &self.link };
         half.raise();
         let ready = half.is_ready() || half.is_peer_closed();

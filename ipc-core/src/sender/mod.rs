@@ -20,7 +20,7 @@ use crate::error::Resource;
 use crate::error::SendError;
 use crate::link::Link;
 use crate::message::{Trust, Untrusted};
-use crate::os::bell::Deadline;
+use crate::os::bell::{Deadline, Drained};
 use crate::ring::{OpenBatch, Producer, ReserveError, RingStatus};
 use crate::router::{Override, Router, RouterError};
 use crate::terms::Credit;
@@ -302,9 +302,13 @@ impl<T: Trust> Sender<T> {
     /// [`SendError::Violation`] and [`SendError::Forked`].
     pub fn arm(&mut self) -> Result<bool, SendError> {
         self.check()?;
-        if self.link.space.drain() {
-            self.producer.mark_gone();
-            return Ok(false);
+        match self.link.space.drain() {
+            Drained::All => {}
+            Drained::Some => return Ok(false),
+            Drained::PeerGone => {
+                self.producer.mark_gone();
+                return Ok(false);
+            }
         }
         self.give_held_credit();
         let Self { producer, lanes, link, .. } = self;
