@@ -17,7 +17,7 @@ use crate::os::{membarrier, socket};
 use crate::sender::Coalescing;
 use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::string::String;
@@ -207,6 +207,27 @@ impl ConnectOptions {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(&self, name: impl AsRef<OsStr>) -> Result<Connection, ConnectError> {
+        let mut attempt = self.attempt(name)?;
+        let socket = loop {
+            match attempt.dial()? {
+                Ok(socket) => break socket,
+                Err(pause) => std::thread::sleep(pause),
+            }
+        };
+        let handshake = attempt.greet(socket)?;
+        let (welcome, answer) = loop {
+            socket::wait_readable(std::iter::once(handshake.as_fd()), handshake.left())
+                .map_err(|source| ConnectError::Os { action: WAITING, source })?;
+            if let Some(answer) = handshake.answer()? {
+                break answer;
+            }
+        };
+        handshake.finish(&welcome, answer)
+    }
+
+    /// Begins to connect, by steps that do not wait: `dial` until there is a socket, `greet`, `answer` until there is one, `finish`.
+    /// In between, the blocking form above waits on its thread, the asynchronous one in its runtime.
+    pub(crate) fn attempt(&self, name: impl AsRef<OsStr>) -> Result<Attempt<'_>, ConnectError> {
         for capacity in [self.to_server_capacity, self.to_client_capacity].into_iter().flatten() {
             if !is_capacity(capacity) {
                 return Err(ConnectError::Capacity { capacity });
@@ -217,102 +238,7 @@ impl ConnectOptions {
             Some(timeout) => Deadline::after(timeout),
             None => Deadline::never(),
         };
-        let socket = self.dial(&address, deadline)?;
-        self.shake_hands(&address, socket, deadline)
-    }
-
-    fn dial(&self, address: &SocketAddress, deadline: Deadline) -> Result<GuardedFd, ConnectError> {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            let refused = match connect_stream(address) {
-                Ok(socket) => return GuardedFd::new(socket).map_err(preparing),
-                Err(refused) => refused,
-            };
-            let stage = match refused {
-                ref dial if dial.nobody_listens() && self.wait_for_listener => "nobody listens",
-                DialError::Busy { .. } => "the listener's queue is full",
-                other => return Err(other.into()),
-            };
-            if deadline.is_over() {
-                return Err(ConnectError::TimedOut { name: address.name().into(), waited: deadline.waited(), stage });
-            }
-            std::thread::sleep(deadline.left().map_or(pause, |left| left.min(pause)));
-            pause = (pause * 2).min(Duration::from_millis(20));
-        }
-    }
-
-    fn shake_hands(
-        &self,
-        address: &SocketAddress,
-        socket: GuardedFd,
-        deadline: Deadline,
-    ) -> Result<Connection, ConnectError> {
-        let name = || String::from(address.name());
-        let peer =
-            Peer::of(&socket).map_err(|source| ConnectError::Os { action: "asking who the server is", source })?;
-        if !self.policy.admits(peer.credentials()) {
-            return Err(ConnectError::Policy {
-                name: name(),
-                uid: peer.credentials().uid,
-                own_uid: own_user(),
-                policy: std::format!("{:?}", self.policy),
-            });
-        }
-        let membarrier = self.membarrier && membarrier::register();
-        let terms = Terms::new(self.mode, self.credit, self.payload, self.coalescing.is_some());
-        let hello = Hello::new(membarrier, self.to_server_capacity, self.to_client_capacity, terms);
-        // A server that has hung up already may have left its reasons in the socket.
-        let _ = packet::send(&socket, &[IoSlice::new(&hello.encode())], &[]);
-
-        let mut buffer = [0; MAX_PACKET];
-        let answer = await_packet(&socket, &mut buffer, deadline).map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => {
-                ConnectError::TimedOut { name: name(), waited: deadline.waited(), stage: "the server does not answer" }
-            }
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ConnectError::HungUp { name: name() },
-            _ => ConnectError::Os { action: "waiting for the server's answer", source: error },
-        })?;
-        let welcome = Welcome::decode(&buffer[..answer.len])
-            .map_err(|malformed| ConnectError::Malformed { name: name(), malformed })?
-            .map_err(|refusal| ConnectError::Refused { name: name(), refusal })?;
-        let [memory, space, files, own_timer, peer_timer] =
-            self.check_answer(&welcome, answer).map_err(|error| error.named(name()))?;
-        let guard = |fd: Option<OwnedFd>| match fd {
-            Some(fd) => GuardedFd::new(fd).map_err(preparing),
-            None => Err(preparing(io::ErrorKind::InvalidData.into())),
-        };
-        let (space, files) = (guard(space)?, guard(files)?);
-        let timer = |fd: Option<OwnedFd>| fd.map(Timer::attach).transpose().map_err(preparing);
-        let (own_timer, peer_timer) = (timer(own_timer)?, timer(peer_timer)?);
-        let mode = welcome.terms.mode();
-        let segment = match memory {
-            None => None,
-            Some(memory) => Some(
-                Segment::attach(memory, welcome.size, shared_geometry(mode, welcome.geometry), self.segment)
-                    .map_err(|source| ConnectError::Segment { name: name(), source })?,
-            ),
-        };
-        socket::set_blocking(&socket).map_err(preparing)?;
-        let link = Link::new(Parts {
-            role: Role::Client,
-            segment,
-            messages: socket,
-            space,
-            files,
-            coalescing: self.coalescing.zip(own_timer),
-            alarm: peer_timer,
-            peer,
-            membarrier: membarrier && welcome.membarrier,
-            mode,
-            geometry: welcome.geometry,
-            own_credit: self.credit,
-            peer_credit: welcome.terms.credit(),
-            label: address.label(),
-            lease: None,
-        })
-        .map_err(preparing)?;
-        // SAFETY: the link is new; the server keeps the other halves.
-        Ok(unsafe { Connection::new(link, self.strategy) })
+        Ok(Attempt { options: self, address, deadline, pause: Duration::from_millis(1) })
     }
 
     /// Takes the descriptors out of a welcome: memory if it is shared, the sockets for space and for files, and the timers of the
@@ -354,6 +280,157 @@ impl ConnectOptions {
     }
 }
 
+/// A call that connects and has no socket yet.
+pub(crate) struct Attempt<'o> {
+    options: &'o ConnectOptions,
+    address: SocketAddress,
+    deadline: Deadline,
+    /// Before the next dial, if one is needed.
+    pause: Duration,
+}
+
+impl<'o> Attempt<'o> {
+    /// Dials once: a socket, or the time to wait before the next call.
+    pub(crate) fn dial(&mut self) -> Result<Result<GuardedFd, Duration>, ConnectError> {
+        let refused = match connect_stream(&self.address) {
+            Ok(socket) => return GuardedFd::new(socket).map(Ok).map_err(preparing),
+            Err(refused) => refused,
+        };
+        let stage = match refused {
+            ref dial if dial.nobody_listens() && self.options.wait_for_listener => "nobody listens",
+            DialError::Busy { .. } => "the listener's queue is full",
+            other => return Err(other.into()),
+        };
+        if self.deadline.is_over() {
+            return Err(timed_out(&self.address, self.deadline, stage));
+        }
+        let pause = self.deadline.left().map_or(self.pause, |left| left.min(self.pause));
+        self.pause = (self.pause * 2).min(Duration::from_millis(20));
+        Ok(Err(pause))
+    }
+
+    /// Checks who the server is, and sends the hello.
+    pub(crate) fn greet(self, socket: GuardedFd) -> Result<Handshake<'o>, ConnectError> {
+        let Self { options, address, deadline, .. } = self;
+        let peer =
+            Peer::of(&socket).map_err(|source| ConnectError::Os { action: "asking who the server is", source })?;
+        if !options.policy.admits(peer.credentials()) {
+            return Err(ConnectError::Policy {
+                name: address.name().into(),
+                uid: peer.credentials().uid,
+                own_uid: own_user(),
+                policy: std::format!("{:?}", options.policy),
+            });
+        }
+        let membarrier = options.membarrier && membarrier::register();
+        let terms = Terms::new(options.mode, options.credit, options.payload, options.coalescing.is_some());
+        let hello = Hello::new(membarrier, options.to_server_capacity, options.to_client_capacity, terms);
+        // A server that has hung up already may have left its reasons in the socket.
+        let _ = packet::send(&socket, &[IoSlice::new(&hello.encode())], &[]);
+        Ok(Handshake { options, address, deadline, socket, peer, membarrier })
+    }
+}
+
+/// A call that connects and has said hello. Its descriptor becomes readable when the server answers or hangs up.
+pub(crate) struct Handshake<'o> {
+    options: &'o ConnectOptions,
+    address: SocketAddress,
+    deadline: Deadline,
+    socket: GuardedFd,
+    peer: Peer,
+    membarrier: bool,
+}
+
+impl Handshake<'_> {
+    fn name(&self) -> String {
+        self.address.name().into()
+    }
+
+    /// How long to wait for the socket before the next call of `answer`; none if there is no end.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.deadline.left()
+    }
+
+    /// The server's answer if it is there.
+    pub(crate) fn answer(&self) -> Result<Option<(Welcome, Packet)>, ConnectError> {
+        let mut buffer = [0; MAX_PACKET];
+        let answer = match packet::receive(&self.socket, &mut buffer) {
+            Ok(packet) if packet.len == 0 => return Err(ConnectError::HungUp { name: self.name() }),
+            Ok(packet) => packet,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock if self.deadline.is_over() => {
+                    return Err(timed_out(&self.address, self.deadline, "the server does not answer"));
+                }
+                io::ErrorKind::WouldBlock => return Ok(None),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                    return Err(ConnectError::HungUp { name: self.name() });
+                }
+                _ => return Err(ConnectError::Os { action: WAITING, source: error }),
+            },
+        };
+        let welcome = Welcome::decode(&buffer[..answer.len])
+            .map_err(|malformed| ConnectError::Malformed { name: self.name(), malformed })?
+            .map_err(|refusal| ConnectError::Refused { name: self.name(), refusal })?;
+        Ok(Some((welcome, answer)))
+    }
+
+    /// Makes the connection that a welcome offers.
+    pub(crate) fn finish(self, welcome: &Welcome, answer: Packet) -> Result<Connection, ConnectError> {
+        let options = self.options;
+        let [memory, space, files, own_timer, peer_timer] =
+            options.check_answer(welcome, answer).map_err(|error| error.named(self.name()))?;
+        let guard = |fd: Option<OwnedFd>| match fd {
+            Some(fd) => GuardedFd::new(fd).map_err(preparing),
+            None => Err(preparing(io::ErrorKind::InvalidData.into())),
+        };
+        let (space, files) = (guard(space)?, guard(files)?);
+        let timer = |fd: Option<OwnedFd>| fd.map(Timer::attach).transpose().map_err(preparing);
+        let (own_timer, peer_timer) = (timer(own_timer)?, timer(peer_timer)?);
+        let mode = welcome.terms.mode();
+        let segment = match memory {
+            None => None,
+            Some(memory) => Some(
+                Segment::attach(memory, welcome.size, shared_geometry(mode, welcome.geometry), options.segment)
+                    .map_err(|source| ConnectError::Segment { name: self.name(), source })?,
+            ),
+        };
+        socket::set_blocking(&self.socket).map_err(preparing)?;
+        let link = Link::new(Parts {
+            role: Role::Client,
+            segment,
+            messages: self.socket,
+            space,
+            files,
+            coalescing: options.coalescing.zip(own_timer),
+            alarm: peer_timer,
+            peer: self.peer,
+            membarrier: self.membarrier && welcome.membarrier,
+            mode,
+            geometry: welcome.geometry,
+            own_credit: options.credit,
+            peer_credit: welcome.terms.credit(),
+            label: self.address.label(),
+            lease: None,
+        })
+        .map_err(preparing)?;
+        // SAFETY: the link is new; the server keeps the other halves.
+        Ok(unsafe { Connection::new(link, options.strategy) })
+    }
+}
+
+impl AsFd for Handshake<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What fails when the wait for the answer does.
+const WAITING: &str = "waiting for the server's answer";
+
+fn timed_out(address: &SocketAddress, deadline: Deadline, stage: &'static str) -> ConnectError {
+    ConnectError::TimedOut { name: address.name().into(), waited: deadline.waited(), stage }
+}
+
 /// The rings that lie in shared memory: the smallest ones, which nobody uses, if the queues are in the socket.
 pub(crate) fn shared_geometry(mode: Mode, geometry: Geometry) -> Geometry {
     if mode.queues_in_socket() {
@@ -378,24 +455,6 @@ impl AnswerError {
         match self {
             Self::TooLarge { size, limit } => ConnectError::TooLarge { name, size, limit },
             Self::Malformed(malformed) => ConnectError::Malformed { name, malformed },
-        }
-    }
-}
-
-/// Waits for one packet. The end of the connection is an error.
-fn await_packet(fd: &GuardedFd, buffer: &mut [u8], deadline: Deadline) -> io::Result<Packet> {
-    loop {
-        let ready = socket::wait_readable(std::iter::once(fd.as_fd()), deadline.left())?;
-        if !ready.contains(&true) {
-            if deadline.is_over() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            continue;
-        }
-        match packet::receive(fd, buffer) {
-            Ok(packet) if packet.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
         }
     }
 }
