@@ -68,7 +68,8 @@ impl core::fmt::Display for Mode {
 pub struct Credit {
     /// Messages that are sent and not consumed. Default: as many as the ring holds.
     pub messages: u64,
-    /// Bytes of the peer's arena: messages beside the ring that are on the way or held. Default: 256 MiB.
+    /// Bytes of the peer's arena: messages beside the ring that are on the way or held. It also bounds one message that comes in
+    /// pieces, which are kept in memory of the receiver. Default: 256 MiB.
     pub arena: u64,
     /// Bytes in one message. Default: 1 TiB.
     pub message: u64,
@@ -77,6 +78,14 @@ pub struct Credit {
 impl Default for Credit {
     fn default() -> Self {
         Self { messages: u64::MAX, arena: 256 << 20, message: 1 << 40 }
+    }
+}
+
+impl Credit {
+    /// The largest message, in bytes, that may come in pieces through a queue of this capacity: the receiver keeps them in memory of its
+    /// own, as much as it would give an arena.
+    pub(crate) fn pieces(&self, capacity: u64) -> u64 {
+        self.message.min(self.arena.max(crate::layout::max_record(capacity)))
     }
 }
 

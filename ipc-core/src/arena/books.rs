@@ -100,10 +100,22 @@ impl Books {
         }
     }
 
-    /// Lends a block of at least `len` bytes, if there is room.
+    /// Units that hold `len` bytes; `None` if that is more than a region can have.
     #[inline]
-    pub(super) fn lend(&mut self, len: u64) -> Option<Part> {
-        let units = u32::try_from(len.div_ceil(UNIT).max(1)).ok()?;
+    pub(super) fn units(len: u64) -> Option<u32> {
+        u32::try_from(len.div_ceil(UNIT).max(1)).ok()
+    }
+
+    /// Lends a block of at least `len` bytes, if there is room.
+    #[cfg(test)]
+    fn lend(&mut self, len: u64) -> Option<Part> {
+        let units = Self::units(len)?;
+        self.lend_warm(units).or_else(|| self.lend_cold(units))
+    }
+
+    /// Lends a block that came back, if one is of about this size.
+    #[inline]
+    pub(super) fn lend_warm(&mut self, units: u32) -> Option<Part> {
         // Nearly always the last one or none.
         for at in (0..self.warm.len()).rev() {
             let number = self.warm[at];
@@ -116,10 +128,11 @@ impl Books {
                 return Some(Part { place, end: u64::from(lent.part.offset + lent.units) * UNIT });
             }
         }
-        self.lend_cold(units)
+        None
     }
 
-    fn lend_cold(&mut self, units: u32) -> Option<Part> {
+    /// Lends a new block, if there is room.
+    pub(super) fn lend_cold(&mut self, units: u32) -> Option<Part> {
         if let Some(part) = self.allocate(units) {
             return Some(part);
         }

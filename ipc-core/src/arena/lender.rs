@@ -21,11 +21,10 @@ use std::vec::Vec;
 
 /// Address space that an arena begins with and grows by, in bytes. Takes memory only where it is used.
 pub(crate) const REGION: u64 = 64 << 20;
-/// Bytes that are lent between two looks at what came back: such a round of blocks stays in a shared cache, and
-/// the line of words that the receiver writes is fetched once for several of them.
-const LOOK_AFTER: u64 = 8 << 20;
-/// The most blocks that are lent between two looks: as many words of returned blocks as a cache line has.
-const MAX_LOOK: u32 = 8;
+/// Blocks go round in this many bytes while the receiver keeps up, which a shared cache holds, ...
+const ROUND: u64 = 4 << 20;
+/// ... or in so many of them: as many words of returned blocks as a cache line has, so that it is fetched once for all.
+const MAX_ROUND: u64 = 8;
 /// A region that was not used for so long is given up.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -100,9 +99,6 @@ pub(crate) struct Lender {
     /// Bytes of all regions, and what they may grow to.
     size: u64,
     limit: u64,
-    /// Blocks and bytes lent since the last look at what came back.
-    blocks: u32,
-    bytes: u64,
     dropped: Arc<Dropped>,
     /// There may be detached loans, or some were dropped since the last look.
     detached: bool,
@@ -125,8 +121,6 @@ impl Lender {
             regions: Vec::new(),
             size: 0,
             limit,
-            blocks: 0,
-            bytes: 0,
             dropped: Arc::default(),
             detached: false,
             label,
@@ -141,12 +135,17 @@ impl Lender {
     /// Lends a block of `len` bytes. Its bytes hold whatever they held.
     #[inline]
     pub(crate) fn lend(&mut self, len: u64) -> Result<Lent, Refused> {
-        self.blocks += 1;
-        self.bytes += len;
-        if self.blocks >= MAX_LOOK || self.bytes >= LOOK_AFTER {
-            self.collect().map_err(Refused::Violation)?;
+        let Some(units) = Books::units(len) else { return Err(Refused::TooLarge) };
+        if let Some(part) = self.books.lend_warm(units) {
+            return self.lent(part);
         }
-        if let Some(part) = self.books.lend(len) {
+        if self.books.lent() >= (ROUND / len.max(1)).clamp(1, MAX_ROUND) {
+            self.collect().map_err(Refused::Violation)?;
+            if let Some(part) = self.books.lend_warm(units) {
+                return self.lent(part);
+            }
+        }
+        if let Some(part) = self.books.lend_cold(units) {
             return self.lent(part);
         }
         self.lend_late(len)
@@ -155,7 +154,7 @@ impl Lender {
     #[cold]
     fn lend_late(&mut self, len: u64) -> Result<Lent, Refused> {
         self.collect().map_err(Refused::Violation)?;
-        if let Some(part) = self.books.lend(len) {
+        if let Some(part) = Books::units(len).and_then(|units| self.books.lend_cold(units)) {
             return self.lent(part);
         }
         if len > max_block(self.limit) {
@@ -285,7 +284,6 @@ impl Lender {
 
     /// Takes what the peer gave back, and what loans that were dropped left.
     pub(crate) fn collect(&mut self) -> Result<(), Violation> {
-        (self.blocks, self.bytes) = (0, 0);
         // SAFETY: as in `exchange`, but apart from `self`.
         let exchange = unsafe { self.exchange.as_ref() };
         // A hostile peer must not keep us: more blocks than there are cannot come back.

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(note.unwrap(), told);
     }
 
-    const LIMITS: Limits = Limits { ring: 65_528, arena: 1 << 28, message: 1 << 40 };
+    const LIMITS: Limits = Limits { ring: 65_528, pieces: 1 << 28, arena: 1 << 28, message: 1 << 40 };
     /// Costs something, and more than a small message on every lane.
     const LEN: u64 = 1 << 20;
 

@@ -181,11 +181,11 @@ impl Calibration {
     /// The table for a connection.
     fn costs(&self, mode: Mode, limits: Limits) -> Costs {
         let queue = Queue::of(mode);
-        let Limits { ring, arena, message } = limits;
+        let Limits { ring, pieces, arena, message } = limits;
         let mut costs = Costs::new();
         for &lane in queue.lanes() {
             let limit = match lane {
-                Lane::Kernel if queue == Queue::Socket => message,
+                Lane::Kernel if queue == Queue::Socket => pieces.min(message),
                 Lane::Kernel if mode == Mode::Auto => files::MAX_BYTES.min(message),
                 Lane::Inline => ring.min(message),
                 Lane::Arena if mode.has_arena() => arena.min(message),
@@ -211,6 +211,8 @@ const fn line(fixed_ns: f64, per_byte_ns: f64) -> Model {
 pub(crate) struct Limits {
     /// A record of the ring.
     pub(crate) ring: u64,
+    /// A message in pieces through the socket.
+    pub(crate) pieces: u64,
     /// A block of the arena.
     pub(crate) arena: u64,
     /// A message at all.
@@ -229,7 +231,7 @@ pub(crate) fn router(mode: Mode, limits: Limits) -> (Router, Refresh) {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { ring: 60_000, arena: 1 << 20, message: 1 << 40 };
+    const LIMITS: Limits = Limits { ring: 60_000, pieces: 1 << 28, arena: 1 << 20, message: 1 << 40 };
 
     #[test]
     fn each_mode_has_its_lanes_with_their_limits() {
@@ -237,8 +239,8 @@ mod tests {
             let costs = Calibration::defaults().costs(mode, LIMITS);
             Lane::ALL.map(|lane| costs.limit(lane))
         };
-        assert_eq!(limits(Mode::Kernel), [Some(1 << 40), None, None, None]);
-        assert_eq!(limits(Mode::Hybrid), [Some(1 << 40), None, Some(1 << 20), Some(1 << 40)]);
+        assert_eq!(limits(Mode::Kernel), [Some(1 << 28), None, None, None]);
+        assert_eq!(limits(Mode::Hybrid), [Some(1 << 28), None, Some(1 << 20), Some(1 << 40)]);
         assert_eq!(limits(Mode::Shared), [None, Some(60_000), Some(1 << 20), Some(1 << 40)]);
         assert_eq!(limits(Mode::Auto), [Some(files::MAX_BYTES), Some(60_000), Some(1 << 20), Some(1 << 40)]);
     }

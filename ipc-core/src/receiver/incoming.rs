@@ -28,6 +28,9 @@ use std::vec::Vec;
 /// Messages in packets after which the sender is told that they were consumed: fewer than its socket holds, however small they are.
 const TELL_AFTER: u64 = 32;
 
+/// The most memory that is kept for the pieces of another message, in bytes.
+const MAX_SPARE: usize = 8 << 20;
+
 /// A message that the sender is still copying.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Growing {
@@ -42,6 +45,8 @@ pub(crate) struct Incoming {
     inlet: Option<Inlet<'static>>,
     /// The pieces of a message that came so far.
     pieces: Vec<u8>,
+    /// What the pieces of an earlier message lay in, to be used again.
+    spare: Vec<u8>,
     /// The next message is one that grows; it is ready when it has grown.
     growing: Option<Growing>,
     /// The peer's end is closed, and everything that came in packets is here.
@@ -50,6 +55,8 @@ pub(crate) struct Incoming {
     owes_credit: bool,
     violation: Option<Violation>,
     max_message: u64,
+    /// Bytes of a message that comes in pieces: they lie in memory of this process.
+    max_pieces: u64,
 }
 
 impl Incoming {
@@ -74,11 +81,13 @@ impl Incoming {
             way_back,
             inlet,
             pieces: Vec::new(),
+            spare: Vec::new(),
             growing: None,
             ended: false,
             owes_credit: false,
             violation: None,
             max_message: credit.message,
+            max_pieces: credit.pieces(link.incoming().capacity()),
         }
     }
 
@@ -193,11 +202,14 @@ impl<T: Trust> Receiver<T> {
     pub(super) fn interpret(&mut self, record: &Payload) -> Result<Option<Descriptor>, RecvError> {
         if record.mark() == Mark::More {
             let have = self.incoming.pieces.len() as u64 + record.len() as u64;
-            if have > self.incoming.max_message {
-                let (value, max) = (have, self.incoming.max_message);
+            if have > self.incoming.max_pieces {
+                let (value, max) = (have, self.incoming.max_pieces);
                 return Err(self.condemn(Violation { field: "length of a message in pieces", value, min: 0, max }));
             }
-            self.incoming.pieces.extend(record.to_vec());
+            if self.incoming.pieces.is_empty() {
+                self.incoming.pieces = core::mem::take(&mut self.incoming.spare);
+            }
+            record.append_to(&mut self.incoming.pieces);
             // The rest may need the room.
             self.release(0);
             return Ok(None);
@@ -330,7 +342,8 @@ impl<T: Trust> Receiver<T> {
                 start
             }
             Kind::Packet => {
-                let mut bytes = std::vec![0; len];
+                let mut bytes = core::mem::take(&mut self.incoming.spare);
+                bytes.resize(len, 0);
                 self.take_packet(&mut bytes)?;
                 self.own(&mut other, Lane::Kernel, bytes)
             }
@@ -341,9 +354,9 @@ impl<T: Trust> Receiver<T> {
                 }
                 let mut bytes = core::mem::take(&mut self.incoming.pieces);
                 let before = bytes.len();
-                bytes.resize(before + len, 0);
-                // Cannot fail: checked with the descriptor.
-                let _ = inline.read_at(0, &mut bytes[before..]);
+                inline.append_to(&mut bytes);
+                // The record may have more bytes than its descriptor says.
+                bytes.truncate(before + len);
                 let lane = self.queue_lane();
                 let len = bytes.len();
                 let start = self.own(&mut other, lane, bytes);
@@ -585,7 +598,12 @@ impl<T: Trust> Receiver<T> {
             Hold::Record => return,
             Hold::Block(place) => Some(place),
             Hold::Other(other) => {
+                let mut other = other;
                 let block = other.block;
+                // A large one would be kept for nothing.
+                self.incoming.spare =
+                    other.bytes.take().filter(|bytes| bytes.capacity() <= MAX_SPARE).unwrap_or_default();
+                self.incoming.spare.clear();
                 drop(other);
                 // The sender keeps files and copies until it hears of this.
                 if self.consumer.flush_credit() {

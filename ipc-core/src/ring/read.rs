@@ -337,13 +337,21 @@ impl Payload {
     /// Copies all of it.
     #[cfg(feature = "std")]
     pub(crate) fn to_vec(self) -> std::vec::Vec<u8> {
-        let mut copy = std::vec::Vec::with_capacity(self.len());
-        // SAFETY: the vector has room for `len` bytes; the extent is checked as in `read_at`.
-        unsafe {
-            self.bytes.copy_out(self.extent.index, copy.as_mut_ptr(), self.len());
-            copy.set_len(self.len());
-        }
+        let mut copy = std::vec::Vec::new();
+        self.append_to(&mut copy);
         copy
+    }
+
+    /// Copies all of it behind what `copy` holds.
+    #[cfg(feature = "std")]
+    pub(crate) fn append_to(self, copy: &mut std::vec::Vec<u8>) {
+        copy.reserve(self.len());
+        let old = copy.len();
+        // SAFETY: the vector has room for `len` more bytes; the extent is checked as in `read_at`.
+        unsafe {
+            self.bytes.copy_out(self.extent.index, copy.as_mut_ptr().add(old), self.len());
+            copy.set_len(old + self.len());
+        }
     }
 }
 

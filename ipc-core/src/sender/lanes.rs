@@ -34,6 +34,8 @@ use std::vec::Vec;
 const STREAM_FROM: u64 = 8 << 10;
 /// Bytes between two words of progress: few enough that the receiver is close behind, many enough that the word is no burden.
 const STREAM_STEP: usize = 16 << 10;
+/// The most memory that is kept for the bytes of another message, in bytes.
+const MAX_SPARE: usize = 8 << 20;
 /// Blocks that are lent between two looks whether a region lies idle.
 const TRIM_AFTER: u32 = 1024;
 /// The most messages in files of their own, or in packets beside the ring, that are sent and not consumed.
@@ -130,6 +132,8 @@ pub(crate) struct Lanes {
     credit: u64,
     /// Beside each the number of the message, counted from 0.
     in_flight: VecDeque<(u64, InFlight)>,
+    /// Memory of one that was consumed, to be used again.
+    spare: Vec<u8>,
     /// Which message each block was last sent as. Only where the peer says in packets what it consumed: blocks come back before that, and
     /// are lent again.
     sent_as: Vec<u64>,
@@ -166,6 +170,7 @@ impl Lanes {
         }
         let limits = calibration::Limits {
             ring: producer.max_record(),
+            pieces: credit.pieces(link.outgoing().capacity()),
             arena: lender::max_block(credit.arena),
             message: credit.message.min(descriptor::MAX_LENGTH),
         };
@@ -180,6 +185,7 @@ impl Lanes {
             refresh,
             credit: credit.messages,
             in_flight: VecDeque::new(),
+            spare: Vec::new(),
             sent_as: if link.mode.queues_in_socket() && link.mode.has_arena() {
                 std::vec![0; BLOCKS as usize]
             } else {
@@ -321,8 +327,21 @@ impl Lanes {
     /// Forgets the messages in flight that were consumed.
     fn prune(&mut self, consumed: u64) {
         while self.in_flight.front().is_some_and(|(number, _)| *number < consumed) {
-            self.in_flight.pop_front();
+            if let Some((_, InFlight::Bytes(bytes))) = self.in_flight.pop_front()
+                && bytes.capacity() <= MAX_SPARE
+            {
+                self.spare = bytes;
+            }
         }
+    }
+
+    /// Keeps the bytes of message `number` until it is consumed.
+    fn keep(&mut self, number: u64, content: &Content<'_>) {
+        let mut bytes = core::mem::take(&mut self.spare);
+        bytes.clear();
+        bytes.reserve_exact(content.len as usize);
+        content.slices().iter().for_each(|slice| bytes.extend_from_slice(slice));
+        self.in_flight.push_back((number, InFlight::Bytes(bytes)));
     }
 
     /// The number of the first message, from `number` on, that may not have been consumed: a block that has come back was read, and so was
@@ -633,8 +652,7 @@ impl<T: Trust> Sender<T> {
         }
         if at > 0 {
             // Pieces that were consumed cannot be taken back from the ring.
-            let whole = content.slices().concat();
-            self.lanes.in_flight.push_back((number, InFlight::Bytes(whole)));
+            self.lanes.keep(number, content);
         }
         let mark = if described { Mark::Described } else { Mark::Plain };
         let wake = record.publish_as(mark, 1).1;
@@ -964,7 +982,7 @@ impl<T: Trust> Sender<T> {
         self.beside(patience, &mut made, |socket| socket.send_bytes(&parts))?;
         let mut descriptor = Descriptor::new(Kind::Packet, content.len);
         descriptor.files = files.len() as u8;
-        self.lanes.in_flight.push_back((self.producer.messages(), InFlight::Bytes(content.slices().concat())));
+        self.lanes.keep(self.producer.messages(), content);
         self.publish_described(&descriptor, 1);
         Ok(())
     }
