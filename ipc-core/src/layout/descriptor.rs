@@ -16,12 +16,15 @@ use crate::ring::Violation;
 /// Bytes in a descriptor.
 pub(crate) const SIZE: u64 = 16;
 /// Bytes in the descriptor of an offer.
+#[cfg(feature = "std")]
 pub(crate) const OFFER_SIZE: u64 = 24;
 /// The unit of offsets, and the alignment of blocks, in bytes: two cache lines, as processors prefetch the neighbour of a line.
+#[cfg(feature = "std")]
 pub(crate) const UNIT: u64 = 128;
 /// The longest message that a descriptor can tell of, in bytes.
 pub(crate) const MAX_LENGTH: u64 = (1 << 48) - 1;
 /// The most regions of an arena.
+#[cfg(feature = "std")]
 pub(crate) const MAX_REGIONS: usize = 256;
 /// The most file descriptors beside a message.
 pub(crate) const MAX_FILES: usize = 64;
@@ -118,10 +121,12 @@ pub(crate) struct Descriptor {
 
 impl Descriptor {
     /// One without files and place. `length` is at most [`MAX_LENGTH`].
+    #[cfg(feature = "std")]
     pub(crate) const fn new(kind: Kind, length: u64) -> Self {
         Self { kind, files: 0, length, place: Place(0) }
     }
 
+    #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) const fn encode(&self) -> [u64; 2] {
         [(self.kind as u64) << 56 | (self.files as u64) << 48 | self.length, self.place.0]
