@@ -133,6 +133,7 @@ impl Descriptor {
     }
 
     /// The length and place of a message in a block that has no files beside it; `None` for any other descriptor.
+    #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) fn plain_block(words: [u64; 2]) -> Option<(u64, Place)> {
         let [first, second] = words;
