@@ -200,7 +200,11 @@ pub(super) fn check_memory(
     size: RangeInclusive<u64>,
     huge_pages: bool,
 ) -> Result<(), SegmentError> {
-    let seals = fcntl_get_seals(fd).map_err(os("reading the segment's seals"))?;
+    let seals = match fcntl_get_seals(fd) {
+        // A file of a kind that has no seals.
+        Err(Errno::INVAL) => SealFlags::empty(),
+        seals => seals.map_err(os("reading the segment's seals"))?,
+    };
     if !seals.contains(needed) {
         let (value, expected) = (u64::from(seals.bits()), u64::from(needed.bits()));
         return Err(SegmentError::Field { field: "seals", value, expected });
