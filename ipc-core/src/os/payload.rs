@@ -7,7 +7,7 @@ use super::fork::GuardedFd;
 use super::segment::{self, SegmentError, SegmentOptions};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
+use rustix::fs::{SealFlags, fcntl_add_seals, fstat, ftruncate};
 
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
 
@@ -89,6 +89,12 @@ impl Payload {
     /// Maps a message of `len` bytes that came in `fd`, whose seals, size and kind are checked.
     pub(crate) fn attach(fd: OwnedFd, len: u64) -> Result<Self, SegmentError> {
         segment::check_memory(&fd, SEALS, len..=len, false)?;
+        // Pages that the sender has not written would be taken from this process when they are read. No hole can be made later:
+        // the seal forbids that too.
+        let there = fstat(&fd).map_err(segment::os("reading the size of a message"))?.st_blocks as u64 * 512;
+        if there < len {
+            return Err(SegmentError::Field { field: "bytes of memory in a file", value: there, expected: len });
+        }
         Ok(Self { map: map(&fd, len, false)? })
     }
 
@@ -132,6 +138,18 @@ mod tests {
         let draft = Draft::new("test", 4096).unwrap();
         let fd = draft.fd.as_fd().try_clone_to_owned().unwrap();
         assert!(matches!(Payload::attach(fd, 4096), Err(SegmentError::Field { field: "seals", .. })));
+    }
+
+    #[test]
+    fn memory_that_the_sender_did_not_take_is_not_taken_from_the_receiver() {
+        let sparse = SegmentOptions { reserve: false, prefault: false, huge_pages: false };
+        let (fd, _) = segment::allocate("test", 1 << 40, sparse).unwrap();
+        fcntl_add_seals(&fd, SEALS).unwrap();
+        let refused = Payload::attach(fd, 1 << 40);
+        let (value, expected) = (0, 1 << 40);
+        assert!(
+            matches!(refused, Err(SegmentError::Field { value: v, expected: e, .. }) if (v, e) == (value, expected))
+        );
     }
 
     #[test]
