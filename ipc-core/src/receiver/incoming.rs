@@ -215,6 +215,7 @@ impl<T: Trust> Receiver<T> {
             return Ok(None);
         }
         let descriptor = record.descriptor().map_err(|violation| self.condemn(violation))?;
+        self.check_kind(descriptor.kind).map_err(|violation| self.condemn(violation))?;
         match descriptor.kind {
             Kind::Abort => self.incoming.pieces = Vec::new(),
             Kind::Region => match self.add_region(&descriptor) {
@@ -236,6 +237,17 @@ impl<T: Trust> Receiver<T> {
             }
         }
         Ok(None)
+    }
+
+    /// Says whether a record of this kind can come on this connection.
+    fn check_kind(&self, kind: Kind) -> Result<(), Violation> {
+        let value = kind as u64;
+        if !self.link.mode.has_arena() && !matches!(kind, Kind::Inline | Kind::Abort) {
+            // Whoever shares no memory is not made to map any.
+            let field = "kind of a descriptor where no memory is shared";
+            return Err(Violation { field, value, min: Kind::Inline as u64, max: Kind::Abort as u64 });
+        }
+        Ok(())
     }
 
     fn check_message(&self, record: &Payload, descriptor: &Descriptor) -> Result<(), Violation> {
@@ -438,6 +450,7 @@ impl<T: Trust> Receiver<T> {
             min: 0,
             max: u32::MAX.into(),
         });
+        let checked = self.check_kind(descriptor.kind).and(checked);
         let checked = checked.and_then(|number| self.check_message(record, descriptor).map(|()| number));
         checked.map_err(|violation| self.condemn(violation))
     }
