@@ -209,6 +209,10 @@ impl<T: Trust> Receiver<T> {
             if self.incoming.pieces.is_empty() {
                 self.incoming.pieces = core::mem::take(&mut self.incoming.spare);
             }
+            if self.incoming.pieces.try_reserve(record.len()).is_err() {
+                self.consumer.go_back(record);
+                return Err(std::io::Error::from(std::io::ErrorKind::OutOfMemory).into());
+            }
             record.append_to(&mut self.incoming.pieces);
             // The rest may need the room.
             self.release(0);
@@ -247,13 +251,19 @@ impl<T: Trust> Receiver<T> {
             let field = "kind of a descriptor where no memory is shared";
             return Err(Violation { field, value, min: Kind::Inline as u64, max: Kind::Abort as u64 });
         }
+        if !self.incoming.pieces.is_empty() && !matches!(kind, Kind::Inline | Kind::Abort) {
+            // Whatever begins with pieces ends with one.
+            let field = "kind of a descriptor behind pieces";
+            return Err(Violation { field, value, min: Kind::Inline as u64, max: Kind::Abort as u64 });
+        }
         Ok(())
     }
 
     fn check_message(&self, record: &Payload, descriptor: &Descriptor) -> Result<(), Violation> {
         let bounds =
             |field, value, max| if value <= max { Ok(()) } else { Err(Violation { field, value, min: 0, max }) };
-        bounds("length of a message", descriptor.length, self.incoming.max_message)?;
+        let length = descriptor.length + self.incoming.pieces.len() as u64;
+        bounds("length of a message", length, self.incoming.max_message)?;
         match descriptor.kind {
             Kind::Inline => {
                 let max = record.behind_descriptor().len() as u64;
