@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// Polls that find nothing between two looks whether the peer still lives: some microseconds of polling without pause.
 const POLLS_A_LOOK: u32 = 1024;
+/// Records that are no message, and steps of one that grows, between two looks at the clock: a peer that sends them without end must
+/// not keep a caller.
+const NEWS_A_LOOK: u32 = 256;
 
 /// The receiving half of a connection. One thread at a time; messages arrive in the order in which they were sent.
 ///
@@ -30,6 +33,8 @@ pub struct Receiver<T: Trust = Untrusted> {
     consumer: Consumer<'static>,
     waiter: Waiter,
     empty_polls: u32,
+    /// News since the last look at the clock.
+    news: u32,
     incoming: Box<Incoming>,
     link: Arc<Link>,
     trust: PhantomData<fn() -> T>,
@@ -41,7 +46,7 @@ impl<T: Trust> Receiver<T> {
     pub(crate) unsafe fn new(mut consumer: Consumer<'static>, strategy: WaitStrategy, link: Arc<Link>) -> Self {
         // SAFETY: the caller's promise; the receiver keeps the link.
         let incoming = Box::new(unsafe { Incoming::new(&link, &mut consumer) });
-        Self { consumer, waiter: Waiter::new(strategy), empty_polls: 0, incoming, link, trust: PhantomData }
+        Self { consumer, waiter: Waiter::new(strategy), empty_polls: 0, news: 0, incoming, link, trust: PhantomData }
     }
 
     pub(crate) fn into_trusted<U: Trust>(self) -> Receiver<U> {
@@ -52,6 +57,7 @@ impl<T: Trust> Receiver<T> {
                 consumer: core::ptr::read(&this.consumer),
                 waiter: core::ptr::read(&this.waiter),
                 empty_polls: this.empty_polls,
+                news: this.news,
                 incoming: core::ptr::read(&this.incoming),
                 link: core::ptr::read(&this.link),
                 trust: PhantomData,
@@ -198,6 +204,7 @@ impl<T: Trust> Receiver<T> {
                     }
                 }
             }
+            self.look_at_clock(deadline, made)?;
             record = self.wait_in_place(deadline, made)?.1;
         }
     }
@@ -323,6 +330,7 @@ impl<T: Trust> Receiver<T> {
                 if let Some(body) = self.wait_open(record, &deadline, &mut made)? {
                     return Ok(body);
                 }
+                self.look_at_clock(&deadline, &mut made)?;
                 continue;
             }
             self.wait_ready(&deadline, &mut made)?;
@@ -352,10 +360,11 @@ impl<T: Trust> Receiver<T> {
         }
     }
 
-    /// The message of a record that is not plain, or of a later one if it is none; `None` if none is complete.
+    /// The message of a record that is not plain, or of a later one if it is none; `None` if none is complete, or there is much
+    /// that is none.
     #[cold]
     pub(crate) fn open_or_next(&mut self, mut record: Payload) -> Result<Option<Body>, RecvError> {
-        loop {
+        for _ in 0..NEWS_A_LOOK {
             if record.is_plain() {
                 return Ok(Some(Body::in_record(&record)));
             }
@@ -379,6 +388,8 @@ impl<T: Trust> Receiver<T> {
                 None => return Ok(None),
             }
         }
+        self.consumer.go_back(&record);
+        Ok(None)
     }
 
     /// Waits until the next record is a message that is complete, and says where it is.
@@ -427,17 +438,29 @@ impl<T: Trust> Receiver<T> {
     /// long.
     fn wait_ready(&mut self, deadline: impl Fn() -> Deadline, made: &mut Option<Deadline>) -> Result<(), RecvError> {
         let mut half = Receiving { consumer: &mut self.consumer, incoming: &mut self.incoming, link: &self.link };
-        let waited = self.waiter.wait(&mut half, &self.link.messages, || *made.get_or_insert_with(deadline))?;
+        let waited = self.waiter.wait(&mut half, &self.link.messages, || *made.get_or_insert_with(&deadline))?;
         if let Some(violation) = self.incoming.take_violation() {
             return Err(self.condemn(violation));
         }
         match waited {
-            Waited::Ready => Ok(()),
+            Waited::Ready if self.consumer.is_ready() && !self.incoming.is_growing() => Ok(()),
+            Waited::Ready => self.look_at_clock(deadline, made),
             Waited::TimedOut => {
                 Err(RecvError::TimedOut { waited: made.map(|deadline| deadline.waited()).unwrap_or_default() })
             }
             Waited::PeerGone => Err(self.disconnected()),
         }
+    }
+
+    /// Something came that is no message, or no whole one: every so often, ask whether the deadline has passed.
+    fn look_at_clock(&mut self, deadline: impl Fn() -> Deadline, made: &mut Option<Deadline>) -> Result<(), RecvError> {
+        self.news += 1;
+        if self.news < NEWS_A_LOOK {
+            return Ok(());
+        }
+        self.news = 0;
+        let deadline = *made.get_or_insert_with(deadline);
+        if deadline.is_over() { Err(RecvError::TimedOut { waited: deadline.waited() }) } else { Ok(()) }
     }
 
     /// Nothing is published: take in what comes in packets; and every so often, find out whether anything can still come.

@@ -41,6 +41,9 @@ const TRIM_AFTER: u32 = 1024;
 /// The most messages in files of their own, or in packets beside the ring, that are sent and not consumed.
 const MAX_IN_FLIGHT: usize = 64;
 
+/// Looks at credit that has come before a call waits for it: a peer that gives it without end, and none, must not keep us.
+const MAX_LOOKS: u32 = 16;
+
 /// The bytes of one message, in one piece or several.
 pub(super) struct Content<'m> {
     one: [&'m [u8]; 1],
@@ -503,15 +506,12 @@ impl Sending<'_> {
         }
         !ready
     }
-}
 
-impl Half for Sending<'_> {
+    /// Says whether there is what is waited for, as far as the peer has said.
     #[inline(always)]
-    fn is_ready(&mut self) -> bool {
-        // A violation shows again, and is reported, when the caller looks.
-        let heard = self.lanes.outlet.is_some() && self.lanes.hear(self.link, self.producer).unwrap_or(true);
+    pub(super) fn is_met(&self) -> bool {
         match self.need {
-            Need::Room => heard || self.producer.has_room(),
+            Need::Room => self.producer.has_room(),
             Need::Consumed(messages) => self.producer.consumed() >= messages,
             Need::Block => self.lanes.lender.as_ref().is_some_and(Lender::is_ready),
             Need::Offer(place, known) => {
@@ -519,6 +519,15 @@ impl Half for Sending<'_> {
                 word != Some(known)
             }
         }
+    }
+}
+
+impl Half for Sending<'_> {
+    #[inline(always)]
+    fn is_ready(&mut self) -> bool {
+        // A violation shows again, and is reported, when the caller looks.
+        let heard = self.lanes.outlet.is_some() && self.lanes.hear(self.link, self.producer).unwrap_or(true);
+        heard && self.need == Need::Room || self.is_met()
     }
 
     fn is_peer_closed(&self) -> bool {
@@ -1013,12 +1022,14 @@ impl<T: Trust> Sender<T> {
             self.abort_pieces(patience, made)?;
         }
         let credit = self.lanes.credit;
+        let mut looks = 0;
         loop {
             let sent = self.producer.messages();
             if sent.saturating_sub(self.producer.consumed()) < credit {
                 break;
             }
-            if self.lanes.hear(&self.link, &mut self.producer)? {
+            looks += 1;
+            if looks <= MAX_LOOKS && self.lanes.hear(&self.link, &mut self.producer)? {
                 continue;
             }
             let free = credit.saturating_sub(sent.saturating_sub(self.producer.consumed()));

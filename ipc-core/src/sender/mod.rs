@@ -447,6 +447,10 @@ impl<T: Trust> Sender<T> {
         let Self { producer, lanes, link, waiter, .. } = self;
         let mut half = Sending { producer, lanes, link, need };
         match waiter.wait(&mut half, &link.space, || deadline)? {
+            // Credit that comes without end, and is none, must not keep us beyond the deadline.
+            Waited::Ready if link.mode.queues_in_socket() && deadline.is_over() && !half.is_met() => {
+                Err(SendError::TimedOut { waited: deadline.waited(), resource, needed, free })
+            }
             Waited::Ready => Ok(()),
             Waited::TimedOut => Err(SendError::TimedOut { waited: deadline.waited(), resource, needed, free }),
             Waited::PeerGone => {
