@@ -840,9 +840,13 @@ impl<T: Trust> Sender<T> {
         self.lanes.lent += 1;
         if self.lanes.lent < TRIM_AFTER
             && let Some(lender) = &mut self.lanes.lender
-            && let Ok(lent) = lender.lend(len)
         {
-            return Ok(lent);
+            match lender.lend(len) {
+                Ok(lent) => return Ok(lent),
+                // What came back was taken: it would not be seen a second time.
+                Err(Refused::Violation(violation)) => return Err(self.link.condemn(violation).into()),
+                Err(_) => {}
+            }
         }
         self.lend_slow(len, patience, made)
     }
