@@ -270,6 +270,7 @@ impl<T: Trust> Receiver<T> {
                 bounds("length of a message behind its descriptor", descriptor.length, max)
             }
             Kind::Block | Kind::Stream => self.incoming.borrower.find(descriptor.place, descriptor.length).map(drop),
+            Kind::Offer => self.incoming.borrower.find(descriptor.place, WINDOW).map(drop),
             Kind::File if descriptor.files == 0 => {
                 Err(Violation { field: "files of a message in a file", value: 0, min: 1, max: 64 })
             }
