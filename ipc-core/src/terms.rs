@@ -184,7 +184,6 @@ impl Terms {
         Mode::from_code(self.mode).unwrap_or(Mode::Kernel)
     }
 
-    #[allow(dead_code, reason = "a receiver that sleeps on a timer will ask")]
     pub(crate) fn coalesces(&self) -> bool {
         self.flags & FLAG_COALESCES != 0
     }

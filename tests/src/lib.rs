@@ -4,6 +4,7 @@
 //! so tests run side by side and none can hang. Refusal: nothing here judges the library; the tests in `tests/` do, and the
 //! roles that a second process can play ([`roles`]) report what they saw.
 
+pub mod flood;
 pub mod mix;
 pub mod peer;
 pub mod raw;

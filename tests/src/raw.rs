@@ -42,6 +42,8 @@ pub mod exchange {
     pub const RETURNED: usize = 128;
     /// Bytes written to each block: 1024 words; the sender's.
     pub const PROGRESS: usize = 8320;
+    /// What was taken of the offer in each block: 1024 words, its number above the chunks; the receiver's.
+    pub const TAKEN: usize = 16512;
 }
 
 /// A record header with the stamp of the first lap.
@@ -76,6 +78,8 @@ pub mod kind {
     pub const RETIRE: u64 = 7;
     /// The pieces so far are void.
     pub const ABORT: u64 = 8;
+    /// A message through a window; its number is the third word.
+    pub const OFFER: u64 = 9;
 }
 
 /// A descriptor of 16 bytes, any field with any value.

@@ -5,14 +5,13 @@ use ipc_core::{
     AcceptError, ConnectError, ConnectOptions, Connection, ListenOptions, Listener, RecvError, Refusal, SegmentError,
     SendError,
 };
+use ipc_tests::flood::{share_a_processor, under_a_flood};
 use ipc_tests::raw::{self, DESCRIBED, Hello, MORE, PAD, RawConnection, SEALS, Welcome, control, header};
 use ipc_tests::{HangGuard, Random, Scratch, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::SealFlags;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -149,19 +148,6 @@ fn words_that_a_hostile_server_left_in_fresh_rings_are_not_believed() {
         drop((theirs, their_files));
         peer.finish();
         drop((socket, ours, our_files));
-    }
-}
-
-/// Puts the calling thread on the first processor, ahead of others there if `first` and if that is permitted.
-fn share_a_processor(first: bool) {
-    // SAFETY: plain old data of the sizes that the calls are given, for the calling thread only.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(0, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-        if first {
-            libc::sched_setscheduler(0, libc::SCHED_FIFO, &libc::sched_param { sched_priority: 1 });
-        }
     }
 }
 
@@ -606,36 +592,6 @@ fn a_flood_of_clients_that_come_and_go_does_not_hold_up_a_deadline() {
     let [timed, tried] = outcome.expect("a deadline of 50 ms, and one of none at all, end within 3 s");
     assert!(matches!(timed, Err(AcceptError::TimedOut { .. })), "{timed:?}");
     assert!(matches!(tried, Ok(())), "{tried:?}");
-}
-
-/// Runs `wait` in a thread of its own while another one, which goes first on the same processor, does `more` over and over: as
-/// often as it can each time. What came of it, if it came in time.
-fn under_a_flood<T: Send + 'static>(
-    mut more: impl FnMut() -> bool + Send + 'static,
-    wait: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flood = {
-        let stop = stop.clone();
-        std::thread::spawn(move || {
-            share_a_processor(true);
-            while !stop.load(Ordering::Relaxed) {
-                while more() {}
-                std::thread::sleep(Duration::from_micros(30));
-            }
-        })
-    };
-    std::thread::sleep(Duration::from_millis(20));
-    let (sender, outcome) = channel();
-    let waiting = std::thread::spawn(move || {
-        share_a_processor(false);
-        let _ = sender.send(wait());
-    });
-    let outcome = outcome.recv_timeout(Duration::from_secs(3)).ok();
-    stop.store(true, Ordering::Relaxed);
-    flood.join().unwrap();
-    waiting.join().unwrap();
-    outcome
 }
 
 /// As [`under_a_flood`], of rings on one bell.

@@ -9,6 +9,7 @@ mod kill;
 mod lanes_kill;
 mod mix;
 mod quiet;
+mod starve;
 mod stress;
 
 pub use mix::{LONGEST, mixed_both_ways};
@@ -145,6 +146,7 @@ pub fn main() {
         "blocked" => quiet::blocked(&settings),
         "steady" => quiet::steady(&settings),
         "coalesce" => coalesce::play(&settings),
+        "starve" => starve::play(&settings),
         other => panic!("there is no role {other}"),
     }
 }
