@@ -137,7 +137,7 @@ impl Descriptor {
     #[inline(always)]
     pub(crate) fn plain_block(words: [u64; 2]) -> Option<(u64, Place)> {
         let [first, second] = words;
-        (first >> 48 == (Kind::Block as u64) << 8).then(|| (first & MAX_LENGTH, Place(second)))
+        (first >> 48 == (Kind::Block as u64) << 8).then_some((first & MAX_LENGTH, Place(second)))
     }
 
     /// Reads what a peer wrote.
