@@ -362,7 +362,17 @@ impl<T: Trust> Sender<T> {
     #[inline(always)]
     fn claim(&mut self, len: usize, patience: Patience) -> Result<(), SendError> {
         self.check()?;
-        if self.producer.claim_fast(len) { Ok(()) } else { self.claim_slow(len, patience, &mut None) }
+        if self.producer.claim_fast(len) { Ok(()) } else { self.claim_checked(len, patience) }
+    }
+
+    #[cold]
+    fn claim_checked(&mut self, len: usize, patience: Patience) -> Result<(), SendError> {
+        // The receiver may accept less than a record has room for.
+        let (len, max) = (len as u64, self.max_message());
+        if len > max {
+            return Err(SendError::TooLarge { len, max });
+        }
+        self.claim_slow(len as usize, patience, &mut None)
     }
 
     #[cold]
