@@ -134,6 +134,31 @@ fn stat(process: u32) -> Vec<String> {
     fields.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Bytes of address space that this process has.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn address_space() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm").expect("proc is mounted");
+    let pages: u64 = pages.split(' ').next().expect("a number").parse().expect("a number");
+    pages * 4096
+}
+
+/// Bytes of the library's memory that a process maps.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn mapped_by(process: u32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process lives");
+    let size = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()?)
+    };
+    maps.lines().filter(|line| line.contains("memfd:ipc:")).filter_map(size).sum()
+}
+
 /// Page faults of this process so far that needed no disk.
 #[must_use]
 pub fn page_faults() -> u64 {

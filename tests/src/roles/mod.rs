@@ -5,6 +5,7 @@
 mod coalesce;
 mod echo;
 mod hostile;
+mod keeper;
 mod kill;
 mod lanes_kill;
 mod mix;
@@ -12,6 +13,7 @@ mod quiet;
 mod starve;
 mod stress;
 
+pub use keeper::{LIMITED, shortage};
 pub use mix::{LONGEST, mixed_both_ways};
 pub use quiet::{RESULTS, STOP, TURNS};
 pub use stress::{StrategyName, both_ways, mode_named, pump_in, pump_out};
@@ -138,6 +140,8 @@ pub fn main() {
         "kill-receiver" => kill::receiver(&settings),
         "survive-sender" => kill::survive_sender(&settings),
         "survive-receiver" => kill::survive_receiver(&settings),
+        "keep" => keeper::keep(&settings),
+        "limited" => keeper::limited(&settings),
         "lanes-kill-sender" => lanes_kill::sender(&settings),
         "lanes-kill-receiver" => lanes_kill::receiver(&settings),
         "lanes-survive-sender" => lanes_kill::survive_sender(&settings),
