@@ -56,6 +56,8 @@ pub use in_use::{InUse, VARIABLE, in_use};
 pub use quick::QUICK_BUDGET;
 
 pub(crate) use in_use::Refresh;
+#[cfg(all(test, not(loom)))]
+pub(crate) use quick::pair;
 
 use crate::os::files;
 use crate::router::{Cost, Costs, Lane, Model, Router};

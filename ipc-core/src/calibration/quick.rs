@@ -182,7 +182,7 @@ impl Drop for Bench {
     }
 }
 
-type Failed = Box<dyn Error + Send + Sync>;
+pub(crate) type Failed = Box<dyn Error + Send + Sync>;
 
 fn left(start: Instant) -> Duration {
     QUICK_BUDGET.saturating_sub(start.elapsed())
@@ -200,7 +200,7 @@ fn echo(mut far: Connection, lane: &AtomicUsize, start: Instant) -> Result<(), F
 }
 
 /// Both ends of a connection, made without a listener.
-fn pair(mode: Mode) -> Result<(Connection, Connection), Failed> {
+pub(crate) fn pair(mode: Mode) -> Result<(Connection, Connection), Failed> {
     let geometry = Geometry { to_server_capacity: DEFAULT_CAPACITY, to_client_capacity: DEFAULT_CAPACITY };
     let (options, shared) = (SegmentOptions::default(), shared_geometry(mode, geometry));
     let (mut server_segment, mut client_segment) = (None, None);

@@ -150,11 +150,16 @@ pub(crate) fn fill(inlet: &mut Inlet<'_>, link: &Link) -> Result<Filled, Violati
         let buffers = &mut [IoSliceMut::new(&mut head), IoSliceMut::new(room)];
         let packet = match packet::receive_with(&link.messages, buffers, RecvFlags::empty()) {
             Ok(packet) => packet,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A reset is told once, ahead of the packets that came before it.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset) => {
+                continue;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(_) => return Ok(Filled::Ended),
         };
         match packet.len {
+            // What came before the end is looked at first; the end is found again.
+            0 if filled == Filled::Some => break,
             0 => return Ok(Filled::Ended),
             len if packet.too_long => return wrong(len as u64 + 1),
             HEAD => inlet.close(),
@@ -188,4 +193,28 @@ fn words(words: [u64; 2]) -> [u8; HEAD] {
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::calibration::pair;
+    use crate::terms::Mode;
+
+    /// A receiver that polls asked whether the peer was gone, then took the last packet and the end in one go, and reported the end.
+    #[test]
+    fn the_last_packet_is_told_before_the_end() {
+        for leaves_unread in [false, true] {
+            let (mut near, mut far) = pair(Mode::Kernel).expect("a pair");
+            if leaves_unread {
+                far.send(b"never read").expect("sent");
+            }
+            near.send(b"last").expect("sent");
+            drop(near);
+            let link = far.sender().link();
+            let mut inlet = Inlet::new(link.incoming());
+            assert_eq!(fill(&mut inlet, link), Ok(Filled::Some));
+            assert_eq!(fill(&mut inlet, link), Ok(Filled::Ended));
+        }
+    }
 }
