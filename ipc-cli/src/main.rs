@@ -5,6 +5,7 @@
 //! to its `run`.
 
 mod bench;
+mod calibrate;
 mod demo;
 mod failure;
 mod ls;
@@ -34,6 +35,12 @@ enum Command {
     /// Measures the library beside the raw speed of this machine
     #[command(after_help = EXIT_CODES)]
     Bench(bench::Args),
+    /// Measures what each way of a message costs on this machine, and keeps it for all processes of this user
+    ///
+    /// Routers choose by these costs. Without them a process measures roughly by itself once that pays, or uses costs that are
+    /// compiled in; the environment variable IPC_CALIBRATION (off, defaults, or the path of a file) says otherwise.
+    #[command(after_help = EXIT_CODES)]
+    Calibrate(calibrate::Args),
     /// The other process of the demonstration
     #[command(hide = true)]
     DemoPeer(demo::peer::Args),
@@ -69,6 +76,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Bench(args) => bench::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::DemoPeer(args) => demo::peer::run(args),
         Command::Send(args) => transfer::send::run(args),
         Command::Recv(args) => transfer::recv::run(args),

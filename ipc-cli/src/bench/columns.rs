@@ -1,4 +1,4 @@
-//! What the subcommands of `ipc bench` show while and after they measure: a bar of steps, and aligned columns.
+//! What commands that measure show while and after they measure: a bar of steps, and aligned columns.
 //!
 //! Promise: no thread is started, because measurements fork. Refusal: nothing is shown while standard error is no terminal, or
 //! before a measurement has taken over two seconds.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A bar of steps that appears when the wait gets long, and goes when it is dropped.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     total: u64,
     done: u64,
     start: Instant,
@@ -20,12 +20,12 @@ pub(super) struct Steps {
 
 impl Steps {
     /// So many steps, of which none is done.
-    pub(super) fn new(total: u64) -> Self {
+    pub(crate) fn new(total: u64) -> Self {
         Self { total, done: 0, start: Instant::now(), bar: None }
     }
 
     /// Notes that one more step is done.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.done += 1;
         if self.bar.is_none() && self.start.elapsed() >= PATIENCE {
             self.bar = Some(
@@ -48,7 +48,7 @@ impl Drop for Steps {
 }
 
 /// Rows as aligned lines: the first `text` columns lean left, the others, which hold figures, right.
-pub(super) fn columns(rows: &[Vec<String>], text: usize) -> String {
+pub(crate) fn columns(rows: &[Vec<String>], text: usize) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

@@ -5,11 +5,11 @@
 //! the targets.
 
 mod batching;
-mod columns;
+pub(crate) mod columns;
 mod floor;
 mod floors;
 mod ours;
-mod process;
+pub(crate) mod process;
 mod remap;
 mod stats;
 

@@ -195,6 +195,8 @@ pub(crate) struct Duo {
     parent_cpu: usize,
     /// Where the forked child runs.
     child_cpu: usize,
+    /// Whether the system decides where both run, and neither of these counts.
+    is_free: bool,
 }
 
 impl Duo {
@@ -215,7 +217,12 @@ impl Duo {
             .find(|cpu| !siblings.contains(cpu))
             .or(others.first())
             .ok_or("a pair needs two CPUs, and this process is allowed only one")?;
-        Ok(Self { parent_cpu: *parent_cpu, child_cpu: *child_cpu })
+        Ok(Self { parent_cpu: *parent_cpu, child_cpu: *child_cpu, is_free: false })
+    }
+
+    /// The same pair, for runs whose processes the system moves as it likes.
+    pub(crate) fn free(&self) -> Self {
+        Self { is_free: true, ..*self }
     }
 
     /// The CPUs of the parent and of the child.
@@ -257,13 +264,13 @@ impl Duo {
         // SAFETY: the mapping is zeroed, a valid ControlPage, page aligned, large enough, and outlives
         // `page`; every field is atomic, so both processes may use it at once.
         let page = unsafe { &*memory.as_ptr().cast::<ControlPage>() };
-        let _pin = Pin::to(self.parent_cpu)?;
+        let _pin = if self.is_free { None } else { Some(Pin::to(self.parent_cpu)?) };
         let caller = getpid();
         // SAFETY: the caller is the only thread (see the contract above), so the child may run any code;
         // the child leaves through _exit in `child_main` and never returns into the caller's frames.
         let forked = unsafe { libc::fork() };
         if forked == 0 {
-            child_main(page, caller, self.child_cpu, child);
+            child_main(page, caller, if self.is_free { None } else { Some(self.child_cpu) }, child);
         }
         let pid = Pid::from_raw(forked.max(0))
             .ok_or_else(|| format!("cannot fork the child process: {}", io::Error::last_os_error()))?;
@@ -284,15 +291,15 @@ impl Duo {
     }
 }
 
-/// The child's whole life: pinned, dying with its parent, leaving a report if it fails.
-fn child_main(page: &ControlPage, parent: Pid, cpu: usize, work: impl FnOnce(&Side<'_>) -> Fallible<()>) -> ! {
+/// The child's whole life: pinned if there is a CPU to pin it to, dying with its parent, leaving a report if it fails.
+fn child_main(page: &ControlPage, parent: Pid, cpu: Option<usize>, work: impl FnOnce(&Side<'_>) -> Fallible<()>) -> ! {
     let guarded = AssertUnwindSafe(|| -> Fallible<()> {
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|errno| format!("cannot tie its life to the parent's: {errno}"))?;
         if getppid() != Some(parent) {
             return Err("the parent ended before the child began".into());
         }
-        pin_thread(cpu)?;
+        cpu.map_or(Ok(()), pin_thread)?;
         work(&Side { page, child: None })
     });
     let code = match catch_unwind(guarded) {
@@ -496,6 +503,18 @@ mod tests {
         let before = sched_getaffinity(None).unwrap();
         duo.run(|side| side.meet(), |side| side.meet()).unwrap();
         assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+
+    #[test]
+    fn a_free_pair_may_run_wherever_the_caller_may() {
+        let Some(duo) = duo() else { return };
+        let before = sched_getaffinity(None).unwrap();
+        let check = |_: &Side<'_>| match sched_getaffinity(None)? == before {
+            true => Ok(()),
+            false => Err("it is pinned".into()),
+        };
+        duo.free().run(check, check).unwrap();
+        assert!(duo.run(check, |_| Ok(())).is_err(), "the other kind is pinned");
     }
 
     #[test]

@@ -68,9 +68,22 @@ pub fn ipc(words: &[&str]) -> Finished {
     start(words.iter().copied(), &[]).finish(b"")
 }
 
-fn start<'w>(words: impl Iterator<Item = &'w str>, first: &[&str]) -> Running {
+/// Runs `ipc` to its end, with these variables in its environment.
+pub fn ipc_with(words: &[&str], variables: &[(&str, &str)]) -> Finished {
+    let mut command = command();
+    command.args(words).envs(variables.iter().copied());
+    Running(command.spawn().unwrap()).finish(b"")
+}
+
+fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipc"));
-    command.args(first).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn start<'w>(words: impl Iterator<Item = &'w str>, first: &[&str]) -> Running {
+    let mut command = command();
+    command.args(first).args(words);
     Running(command.spawn().unwrap())
 }
 
