@@ -26,14 +26,24 @@ step_clippy() {
     component clippy clippy
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p ipc-core --no-default-features -- -D warnings
+    cargo clippy -p ipc-core --features tokio --all-targets -- -D warnings
 }
 
 step_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc -p ipc-core --features tokio --no-deps
 }
 
 step_unit() {
     cargo test --workspace --exclude ipc-tests
+    # Nobody gets a runtime who has not asked for one.
+    if cargo tree -p ipc-core -e normal --prefix none | grep -q '^tokio '; then
+        echo "ipc-core depends on tokio without its feature" >&2
+        return 1
+    fi
+    cargo test -p ipc-core --features tokio --doc
+    cargo test -p ipc-core --features tokio --lib tokio::
+    cargo test -p ipc-core --features tokio --test tokio
 }
 
 # Two processes: kill, hostile peers, namespaces, silence. Optimised, as users run it.

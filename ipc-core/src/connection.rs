@@ -74,6 +74,12 @@ impl<T: Trust> Connection<T> {
         (self.sender, self.receiver)
     }
 
+    /// Puts the halves that [`Connection::split`] gave together again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn from_halves(sender: Sender<T>, receiver: Receiver<T>) -> Self {
+        Self { sender, receiver }
+    }
+
     /// The sending half.
     #[inline]
     pub fn sender(&mut self) -> &mut Sender<T> {

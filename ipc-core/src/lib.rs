@@ -88,6 +88,7 @@
 //! | send | `Sender::send`, `reserve`, `batch`; forms that try, or have a deadline |
 //! | receive | `Receiver::recv`, `recv_into`, `recv_batch`; `try_recv` and `recv_timeout` |
 //! | wait in an event loop | `arm` and the descriptor (`AsFd`) of a half or of the `Listener` |
+//! | wait in a tokio runtime | the feature `tokio` and its module of the same name |
 //! | know what a dead peer did not get | `Sender::undelivered` |
 //! | choose how lanes are chosen | `Sender::set_route`, [`router`], `calibration` |
 //! | have messages deref to `[u8]` | the unsafe `Connection::trust_peer` |
@@ -149,6 +150,8 @@ mod receiver;
 mod sender;
 #[cfg(feature = "std")]
 mod terms;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 #[cfg(feature = "std")]
 mod wait;
 

@@ -307,6 +307,12 @@ impl Listener {
         self.used.connections.load(Ordering::Relaxed)
     }
 
+    /// Time until the oldest client that has not spoken is to be forgotten by the next call that accepts.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn silence_left(&self) -> Option<Duration> {
+        self.pending.front().and_then(|pending| pending.deadline.left())
+    }
+
     fn accept_until(&mut self, deadline: Deadline) -> Result<Connection, AcceptError> {
         if !self.owner.is_original() {
             return Err(AcceptError::Forked);

@@ -314,7 +314,7 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         }
         // The receiver goes on where the batch is, and the batch where that comes to.
         self.receiver.go_to(self.place);
-        let opened = self.receiver.open_or_next(payload);
+        let opened = self.receiver.open_or_next(payload, usize::MAX);
         self.place = self.receiver.place();
         let Some(Body { start, len, hold }) = opened? else { return Ok(None) };
         if !matches!(hold, Hold::Record) {

@@ -92,6 +92,14 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`]. A peer that died is noticed within 1024 calls.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_, T>>, RecvError> {
+        let body = self.try_take(usize::MAX)?;
+        Ok(body.map(|body| Message::new(self, body)))
+    }
+
+    /// Takes the next message if there is one, complete and of at most `limit` bytes. It never waits. Whoever gets it makes a
+    /// [`Message`] of it.
+    #[inline(always)]
+    pub(crate) fn try_take(&mut self, limit: usize) -> Result<Option<Body>, RecvError> {
         let record = match self.take()? {
             Some(record) => record,
             None => match self.look_for_more()? {
@@ -99,18 +107,39 @@ impl<T: Trust> Receiver<T> {
                 None => return Ok(None),
             },
         };
-        let body = if record.is_plain() {
-            Body::in_record(&record)
-        } else {
-            match self.open_or_next(record)? {
-                Some(body) => body,
-                None => {
+        if record.is_plain() && record.len() <= limit {
+            return Ok(Some(Body::in_record(&record)));
+        }
+        let body = self.open_or_next(record, limit)?;
+        if body.is_none() {
+            self.look_for_end()?;
+        }
+        Ok(body)
+    }
+
+    /// The place of the next message if there is one that is complete. It never waits; whoever gets it goes back there.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_find(&mut self) -> Result<Option<Place>, RecvError> {
+        loop {
+            let place = self.consumer.place();
+            let record = match self.take()? {
+                None => self.look_for_more()?,
+                taken => taken,
+            };
+            let Some(record) = record else { return Ok(None) };
+            if record.is_plain() {
+                return Ok(Some(place));
+            }
+            if let Some(descriptor) = self.interpret(&record)? {
+                let growing = self.is_growing(&descriptor);
+                self.consumer.go_back(&record);
+                if growing? {
                     self.look_for_end()?;
                     return Ok(None);
                 }
+                return Ok(Some(self.consumer.place()));
             }
-        };
-        Ok(Some(Message::new(self, body)))
+        }
     }
 
     /// Waits for at least one message, then takes up to `limit` that are there; their space is given back once.
@@ -363,15 +392,15 @@ impl<T: Trust> Receiver<T> {
     /// The message of a record that is not plain, or of a later one if it is none; `None` if none is complete, or there is much
     /// that is none.
     #[cold]
-    pub(crate) fn open_or_next(&mut self, mut record: Payload) -> Result<Option<Body>, RecvError> {
+    pub(crate) fn open_or_next(&mut self, mut record: Payload, limit: usize) -> Result<Option<Body>, RecvError> {
         for _ in 0..NEWS_A_LOOK {
-            if record.is_plain() {
-                return Ok(Some(Body::in_record(&record)));
-            }
-            if let Some(body) = self.in_block(&record) {
+            let found = if record.is_plain() { Some(Body::in_record(&record)) } else { self.in_block(&record) };
+            if let Some(body) = found {
+                self.check_fits(&record, body.parts().1, limit)?;
                 return Ok(Some(body));
             }
             if let Some(descriptor) = self.interpret(&record)? {
+                self.check_fits(&record, self.length(&descriptor), limit)?;
                 return match self.open(&record, &descriptor) {
                     Ok(body) => Ok(Some(body)),
                     Err(unopened) => {
@@ -390,6 +419,15 @@ impl<T: Trust> Receiver<T> {
         }
         self.consumer.go_back(&record);
         Ok(None)
+    }
+
+    /// Goes back to a message that is longer than the caller has room for.
+    fn check_fits(&mut self, record: &Payload, message: usize, buffer: usize) -> Result<(), RecvError> {
+        if message <= buffer {
+            return Ok(());
+        }
+        self.consumer.go_back(record);
+        Err(crate::TooShort { message, buffer }.into())
     }
 
     /// Waits until the next record is a message that is complete, and says where it is.
