@@ -26,7 +26,7 @@ step_clippy() {
     component clippy clippy
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p ipc-core --no-default-features -- -D warnings
-    cargo clippy -p ipc-core --features tokio --all-targets -- -D warnings
+    cargo clippy -p ipc-core -p ipc-tests --features ipc-core/tokio,ipc-tests/tokio --all-targets -- -D warnings
 }
 
 step_docs() {
@@ -51,6 +51,7 @@ step_processes() {
     need unshare "apt-get install util-linux"
     cargo build --release -p ipc-cli
     cargo test --release -p ipc-tests
+    cargo test --release -p ipc-tests --features tokio --test tokio
 }
 
 # A filter that finds no model must not pass for a proof.
