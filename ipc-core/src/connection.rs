@@ -45,8 +45,8 @@ impl Connection {
     /// Headers and positions are checked as before; only the bytes of messages are believed to stay as they were sent.
     ///
     /// # Safety
-    /// As long as the connection lives, the peer does not write to the bytes of a message that it has sent, nor to
-    /// the ring that it reads. A peer that runs this library's safe interface keeps to that.
+    /// As long as the connection or a message held from it lives, the peer does not write to the bytes of a message that it has sent, in
+    /// the ring or in its arena, nor to the ring that it reads. A peer that runs this library's safe interface keeps to that.
     #[must_use]
     pub unsafe fn trust_peer(self) -> Connection<Trusted> {
         Connection { sender: self.sender.into_trusted(), receiver: self.receiver.into_trusted() }
@@ -98,7 +98,8 @@ impl<T: Trust> Connection<T> {
         &self.sender.link().peer
     }
 
-    /// Bytes of memory that the connection shares with its peer.
+    /// Bytes of the segment with rings and exchange areas that the connection shares with its peer; 0 with mode
+    /// [`Kernel`](crate::Mode::Kernel). Arenas are not in it: see [`Sender::arena`] and [`Receiver::mapped`].
     #[must_use]
     pub fn segment_size(&self) -> u64 {
         self.sender.link().size()

@@ -105,7 +105,7 @@ pub enum Refusal {
         /// Hash of the client's name.
         client: u64,
     },
-    /// The server could not make the segment or the sockets.
+    /// The server could not make the segment, the sockets or the timers.
     #[error("the server could not provide the connection (system error {errno})")]
     Resources {
         /// The system's error number.

@@ -144,7 +144,7 @@ impl ListenOptions {
         self
     }
 
-    /// The largest ring that a client gets, whatever it asks for. Default: 64 MiB.
+    /// The largest ring that a client gets, whatever it asks for, in bytes. Default: 64 MiB.
     pub fn max_capacity(mut self, bytes: u64) -> Self {
         self.max_capacity = bytes;
         self
@@ -156,7 +156,9 @@ impl ListenOptions {
         self
     }
 
-    /// Shared memory of all connections together, in bytes. Default: 4 GiB.
+    /// Segments of all connections together, in bytes. Default: 4 GiB. Arenas are beside it, and bounded by the
+    /// [credit](Self::credit) of each connection; so are the private queues of the modes [`Kernel`](crate::Mode::Kernel) and
+    /// [`Hybrid`](crate::Mode::Hybrid), bounded by [`max_capacity`](Self::max_capacity).
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = bytes;
         self

@@ -158,8 +158,10 @@ macro_rules! payload_methods {
                 Ok(unsafe { value.assume_init() })
             }
 
-            /// First byte of the message, aligned to 8 bytes (to 128 if it lies in the arena or a file), valid for `len` bytes while
-            /// the guard lives. A hostile peer may write there meanwhile, so reading through it must bear any value at any time.
+            /// First byte of the message, valid for `len` bytes while the guard lives. Aligned to 8 bytes in the ring, to 128 in the
+            /// arena or in a file; not aligned where the bytes were copied into memory of this process: packets, pieces, records
+            /// with files beside them or that are held. A hostile peer may write there meanwhile, so reading through it must bear any
+            /// value at any time.
             #[inline]
             #[must_use]
             pub fn as_ptr(&self) -> *const u8 {
@@ -204,7 +206,8 @@ impl<'r, T: Trust> Message<'r, T> {
         self.receiver.lane_of(&self.hold)
     }
 
-    /// The bytes, if nobody can write them any more: of messages in sealed files, and of those that came through the kernel.
+    /// The bytes, if nobody can write them any more: of messages in sealed files, of those that came in a packet beside the ring, in
+    /// pieces, or in their record with files beside them. `None` for all others.
     #[must_use]
     pub fn as_sealed(&self) -> Option<&[u8]> {
         let Hold::Other(other) = &*self.hold else { return None };

@@ -28,7 +28,7 @@ macro_rules! common_options {
             self
         }
 
-        /// How many messages and bytes the peer may have on the way to our receiver, or held by it.
+        /// How many messages and bytes the peer may have on the way to our receiver, or held by it. Default: [`Credit`](crate::Credit)'s.
         pub fn credit(mut self, credit: crate::Credit) -> Self {
             self.credit = credit;
             self

@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub enum Mode {
     /// The socket alone. No memory is shared, nothing is mapped: for peers that must not share memory.
     Kernel,
-    /// Small messages in packets of the socket; large ones in shared blocks, with a notice of 16 bytes in a packet.
+    /// Small messages in packets of the socket; large ones in shared blocks or sealed files, with a notice of 16 bytes in a packet.
     Hybrid,
     /// Small messages in a shared ring, larger ones in shared blocks or sealed files.
     Shared,
@@ -63,15 +63,26 @@ impl core::fmt::Display for Mode {
 }
 
 /// Credit: how much a receiver lets its peer have on the way to it, or held by it.
+///
+/// The peer's sender keeps to it, and waits. Bytes are checked on arrival: a peer that sends more has broken the protocol.
+///
+/// # Examples
+/// ```no_run
+/// let mut credit = ipc_core::Credit::default();
+/// credit.message = 16 << 20; // bytes: what a peer that is not trusted may send at a time
+/// let server = ipc_core::ListenOptions::new().credit(credit).bind("camera")?.accept()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credit {
-    /// Messages that are sent and not consumed. Default: as many as the ring holds.
+    /// Messages that are sent and not consumed; 0 counts as 1. Default: as many as the ring holds.
     pub messages: u64,
     /// Bytes of the peer's arena: messages beside the ring that are on the way or held. It also bounds one message that comes in
     /// pieces, which are kept in memory of the receiver. Default: 256 MiB.
     pub arena: u64,
-    /// Bytes in one message. Default: 1 TiB.
+    /// Bytes in one message. Default: 1 TiB. A message that comes in pieces is gathered in memory of this process, so this also bounds what
+    /// a hostile peer can make it allocate.
     pub message: u64,
 }
 

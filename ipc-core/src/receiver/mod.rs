@@ -69,7 +69,8 @@ impl<T: Trust> Receiver<T> {
     ///
     /// # Errors
     /// [`RecvError::Disconnected`] once the peer is gone and everything it committed has been received;
-    /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child.
+    /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child; [`RecvError::Os`] if the system fails,
+    /// or this process has no descriptor or address space left for the next message, which stays where it is.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, T>, RecvError> {
         let body = self.wait(Deadline::never)?;
@@ -86,7 +87,8 @@ impl<T: Trust> Receiver<T> {
         Ok(Message::new(self, body))
     }
 
-    /// The next message if there is one. It never waits.
+    /// The next message if there is one. It never waits, not even for a message that is still being copied: that one is there when it is
+    /// complete.
     ///
     /// # Errors
     /// As [`Receiver::recv`]. A peer that died is noticed within 1024 calls.
@@ -142,7 +144,7 @@ impl<T: Trust> Receiver<T> {
         }
     }
 
-    /// Waits for at least one message, then takes up to `limit` that are there; their space is given back once.
+    /// Waits for at least one message, then takes up to `limit` messages that are there; their space is given back once.
     ///
     /// # Errors
     /// As [`Receiver::recv`].
@@ -288,7 +290,8 @@ impl<T: Trust> Receiver<T> {
         self.incoming.mapped()
     }
 
-    /// A look at the ring that this half reads.
+    /// A look at the ring that this half reads. In the modes [`Kernel`](crate::Mode::Kernel) and [`Hybrid`](crate::Mode::Hybrid) that is
+    /// a queue of this process.
     #[must_use]
     pub fn status(&self) -> RingStatus {
         self.link.incoming().status()

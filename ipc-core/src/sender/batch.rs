@@ -25,7 +25,8 @@ impl<T: Trust> Batch<'_, T> {
         self.push_with(message, Patience::Endless)
     }
 
-    /// Appends a copy of `message` if there is room now. The batch stays as it is if not.
+    /// Appends a copy of `message` if there is room now. Messages that the batch holds are kept if not; where `message` travels
+    /// on another lane than the ring, or credit in messages has run out, they may have been published.
     ///
     /// # Errors
     /// As [`Sender::try_send`].

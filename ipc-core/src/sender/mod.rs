@@ -95,7 +95,8 @@ impl<T: Trust> Sender<T> {
     ///
     /// # Errors
     /// [`SendError::TooLarge`] beyond [`Sender::max_message`]; [`SendError::Disconnected`] if the peer is gone;
-    /// [`SendError::Violation`] if it broke the protocol; [`SendError::Forked`] in a forked child.
+    /// [`SendError::Violation`] if it broke the protocol; [`SendError::Forked`] in a forked child; [`SendError::Memory`] if the system
+    /// has none for a message beside the ring; [`SendError::Os`] if it fails otherwise.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_with(message, Patience::Endless)
@@ -104,7 +105,8 @@ impl<T: Trust> Sender<T> {
     /// Sends a copy of `message` if there is room for it now.
     ///
     /// # Errors
-    /// As [`Sender::send`], and [`SendError::WouldBlock`].
+    /// As [`Sender::send`], and [`SendError::WouldBlock`]. [`SendError::TooLarge`] comes sooner where a message travels in pieces
+    /// (mode [`Kernel`](crate::Mode::Kernel)): all of them have to fit the queue at once.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_with(message, Patience::None)
@@ -164,28 +166,29 @@ impl<T: Trust> Sender<T> {
         self.send_slow(&Content::of(message), files, Patience::None)
     }
 
-    /// Reserves a message of `len` bytes, to be written in place; waits for room. The bytes are not zeroed.
+    /// Reserves a message of `len` bytes in the ring, to be written in place; waits for room. The bytes are not zeroed. For longer
+    /// messages there are [loans](Sender::loan).
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// As [`Sender::send`], but [`SendError::TooLarge`] beyond [`Sender::max_reservation`] and never [`SendError::Memory`].
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, T>, SendError> {
         self.reserve_with(len, Patience::Endless)
     }
 
-    /// Reserves a message of `len` bytes if there is room now.
+    /// As [`Sender::reserve`], if there is room now.
     ///
     /// # Errors
-    /// As [`Sender::try_send`].
+    /// As [`Sender::reserve`], and [`SendError::WouldBlock`].
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, T>, SendError> {
         self.reserve_with(len, Patience::None)
     }
 
-    /// Reserves a message of `len` bytes; waits for room for at most `timeout`.
+    /// As [`Sender::reserve`]; waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Sender::send_timeout`].
+    /// As [`Sender::reserve`], and [`SendError::TimedOut`].
     #[inline]
     pub fn reserve_timeout(&mut self, len: usize, timeout: Duration) -> Result<Reservation<'_, T>, SendError> {
         self.reserve_with(len, Patience::Until(timeout))
@@ -221,7 +224,8 @@ impl<T: Trust> Sender<T> {
         self.lanes.max_message()
     }
 
-    /// The largest message that can be [reserved](Self::reserve) in the ring, in bytes: a quarter of it, less 8.
+    /// The largest message that can be [reserved](Self::reserve) in the ring, in bytes: a quarter of it, less 8; in the modes
+    /// [`Kernel`](crate::Mode::Kernel) and [`Hybrid`](crate::Mode::Hybrid) at most what a packet takes, 65,528.
     #[must_use]
     pub fn max_reservation(&self) -> u64 {
         self.producer.max_record()
@@ -275,7 +279,8 @@ impl<T: Trust> Sender<T> {
         self.waiter.sleeps()
     }
 
-    /// A look at the ring that this half writes.
+    /// A look at the ring that this half writes. In the modes [`Kernel`](crate::Mode::Kernel) and [`Hybrid`](crate::Mode::Hybrid) that is
+    /// a queue of this process, and the peer's part of it is what came in packets.
     #[must_use]
     pub fn status(&self) -> RingStatus {
         self.link.outgoing().status()
