@@ -81,8 +81,7 @@ pub struct Credit {
     /// Bytes of the peer's arena: messages beside the ring that are on the way or held. It also bounds one message that comes in
     /// pieces, which are kept in memory of the receiver. Default: 256 MiB.
     pub arena: u64,
-    /// Bytes in one message. Default: 1 TiB. A message that comes in pieces is gathered in memory of this process, so this also bounds what
-    /// a hostile peer can make it allocate.
+    /// Bytes in one message. Default: 1 TiB.
     pub message: u64,
 }
 
