@@ -294,10 +294,12 @@ impl<T: Trust> Sender<T> {
     /// Asks the kernel whether the peer is gone. A sender that sleeps or fills the ring learns it anyway; one that sends now
     /// and then can ask here.
     pub fn is_peer_gone(&mut self) -> bool {
-        if !self.producer.is_peer_closed() && self.link.space.is_peer_gone() {
+        let gone = self.producer.is_peer_closed() || self.link.space.is_peer_gone();
+        if gone {
+            // From here on nothing is sent, not even what there is room for.
             self.producer.mark_gone();
         }
-        self.producer.is_peer_closed()
+        gone
     }
 
     /// After [`SendError::WouldBlock`]: true if there is still no room and the descriptor becomes readable when there is some or
