@@ -2,6 +2,7 @@
 //!
 //! A role reports with lines on its output, and with its exit status: anything it did not expect is a panic, status 101.
 
+mod arrest;
 mod coalesce;
 mod echo;
 mod hostile;
@@ -140,6 +141,11 @@ pub fn main() {
         "kill-receiver" => kill::receiver(&settings),
         "survive-sender" => kill::survive_sender(&settings),
         "survive-receiver" => kill::survive_receiver(&settings),
+        "large" => arrest::large(&settings),
+        "arrest" => arrest::arrest(&settings),
+        "interrupt" => arrest::interrupt(&settings),
+        "arena-steady" => arrest::steady(&settings),
+        "arena-fork" => arrest::fork(&settings),
         "keep" => keeper::keep(&settings),
         "limited" => keeper::limited(&settings),
         "lanes-kill-sender" => lanes_kill::sender(&settings),

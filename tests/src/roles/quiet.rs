@@ -41,7 +41,7 @@ pub const STOP: usize = 0;
 /// How many turns are done.
 pub const TURNS: usize = 8;
 /// Which turn is the last, once that is known.
-const LAST_TURN: usize = 16;
+pub(super) const LAST_TURN: usize = 16;
 /// Turns, page faults and allocations: of the side that begins, and of the other.
 pub const RESULTS: [usize; 2] = [64, 128];
 
