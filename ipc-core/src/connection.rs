@@ -5,7 +5,8 @@ use crate::link::Link;
 use crate::message::{Message, RecvBatch, Trust, Trusted, Untrusted};
 use crate::os::admission::Peer;
 use crate::receiver::Receiver;
-use crate::sender::{Batch, Reservation, Sender};
+use crate::sender::{Batch, Loan, Reservation, Sender};
+use crate::terms::Mode;
 use crate::wait::WaitStrategy;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -145,6 +146,37 @@ impl<T: Trust> Connection<T> {
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, T>, SendError> {
         self.sender.reserve(len)
+    }
+
+    /// As [`Sender::loan`].
+    ///
+    /// # Errors
+    /// As [`Sender::loan`].
+    #[inline]
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_, T>, SendError> {
+        self.sender.loan(len)
+    }
+
+    /// As [`Sender::send_vectored`].
+    ///
+    /// # Errors
+    /// As [`Sender::send_vectored`].
+    pub fn send_vectored(&mut self, slices: &[&[u8]]) -> Result<(), SendError> {
+        self.sender.send_vectored(slices)
+    }
+
+    /// As [`Sender::send_with_files`].
+    ///
+    /// # Errors
+    /// As [`Sender::send_with_files`].
+    pub fn send_with_files(&mut self, message: &[u8], files: &[BorrowedFd<'_>]) -> Result<(), SendError> {
+        self.sender.send_with_files(message, files)
+    }
+
+    /// The lanes that the connection has: what both sides agreed on.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.sender.link().mode
     }
 
     /// As [`Sender::batch`].

@@ -278,11 +278,13 @@ pub struct RecvBatch<'r, T: Trust = Untrusted> {
     limit: u64,
     /// What messages of the batch hold beside their records.
     holds: Vec<Hold>,
+    /// The last of them is that of the message that was asked for last.
+    last_holds: bool,
 }
 
 impl<'r, T: Trust> RecvBatch<'r, T> {
     pub(crate) fn new(receiver: &'r mut Receiver<T>, place: Place, limit: u64) -> Self {
-        Self { receiver, place, taken: 0, limit, holds: Vec::new() }
+        Self { receiver, place, taken: 0, limit, holds: Vec::new(), last_holds: false }
     }
 
     /// The next message, or `None` when nothing more is published or the batch has as many as were asked for.
@@ -320,7 +322,8 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         let opened = self.receiver.open_or_next(payload, usize::MAX);
         self.place = self.receiver.place();
         let Some(Body { start, len, hold }) = opened? else { return Ok(None) };
-        if !matches!(hold, Hold::Record) {
+        self.last_holds = !matches!(hold, Hold::Record);
+        if self.last_holds {
             self.holds.push(hold);
         }
         self.taken += 1;
@@ -331,7 +334,7 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
     #[must_use]
     pub fn take_files(&mut self) -> Vec<OwnedFd> {
         match self.holds.last_mut() {
-            Some(Hold::Other(other)) => core::mem::take(&mut other.files),
+            Some(Hold::Other(other)) if self.last_holds => core::mem::take(&mut other.files),
             _ => Vec::new(),
         }
     }

@@ -108,3 +108,17 @@ fn an_offer_is_taken_declined_or_withdrawn_and_the_message_arrives_once() {
     assert!(client.sender().take_undelivered().unwrap().is_empty());
     assert_eq!(client.sender().arena().used, 0);
 }
+
+/// A message without files behind one with files does not show them a second time.
+#[test]
+fn files_of_a_batch_belong_to_the_message_that_was_asked_for_last() {
+    use std::os::fd::AsFd;
+    let (mut server, mut client) = pair_of(Mode::Auto);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    client.send_with_files(b"with", &[file.as_fd()]).unwrap();
+    client.send(b"without").unwrap();
+    let mut batch = server.recv_batch(8).unwrap();
+    assert_eq!(batch.try_next().unwrap().unwrap().to_vec(), b"with");
+    assert_eq!(batch.try_next().unwrap().unwrap().to_vec(), b"without");
+    assert!(batch.take_files().is_empty());
+}

@@ -3,7 +3,11 @@
 //! The way of a message: out of the ring, if its bytes are in its record, in a few instructions; otherwise through `incoming`, which
 //! knows the other lanes.
 
+mod follow;
+mod hold;
 mod incoming;
+mod offers;
+mod open;
 
 use crate::error::RecvError;
 use crate::link::Link;
@@ -13,7 +17,8 @@ use crate::ring::{Consumer, Payload, Place, RingStatus, Violation};
 use crate::wait::{Half, WaitStrategy, Waited, Waiter};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
-use incoming::{Incoming, Unopened};
+use incoming::Incoming;
+use open::Unopened;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::net::Shutdown;
 use std::boxed::Box;

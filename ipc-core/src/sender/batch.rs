@@ -1,6 +1,6 @@
 //! Messages that are published together.
 
-use super::lanes::Content;
+use super::content::Content;
 use super::{Patience, Sender};
 use crate::error::SendError;
 use crate::message::{Trust, Untrusted};

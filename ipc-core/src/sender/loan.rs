@@ -208,7 +208,7 @@ impl<'s, T: Trust> Loan<'s, T> {
                 Ok(())
             }
             Memory::Draft(mut draft) => {
-                draft.set_len(len as u64).map_err(|error| super::lanes::no_memory(len as u64, error))?;
+                draft.set_len(len as u64).map_err(|error| super::beside::no_memory(len as u64, error))?;
                 this.sender.send_draft(*draft, &[], Patience::Endless)
             }
             Memory::Private(bytes) => this.sender.send(&bytes[..len]),

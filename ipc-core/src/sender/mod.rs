@@ -4,11 +4,17 @@
 //! and the lane that was chosen.
 
 mod batch;
+mod beside;
+mod blocks;
 mod coalesce;
+mod content;
 mod lanes;
 mod loan;
+mod need;
 mod offers;
+mod queue;
 mod reservation;
+mod undelivered;
 
 pub use batch::Batch;
 pub(crate) use coalesce::Coalescing;
@@ -25,8 +31,10 @@ use crate::ring::{OpenBatch, Producer, ReserveError, RingStatus};
 use crate::router::{Override, Router, RouterError};
 use crate::terms::Credit;
 use crate::wait::{WaitStrategy, Waited, Waiter};
+use content::Content;
 use core::marker::PhantomData;
-use lanes::{Content, Lanes, Need, Sending};
+use lanes::Lanes;
+use need::{Need, Sending};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::net::Shutdown;
 use std::boxed::Box;

@@ -3,7 +3,8 @@
 //! Promise: a call that returns well has had its message received; any other outcome leaves it to be sent in another way. Refusal:
 //! calls that must not wait for the receiver make no offers.
 
-use super::lanes::{Content, Need, Sending};
+use super::content::Content;
+use super::need::{Need, Sending};
 use super::{Patience, Sender};
 use crate::arena::lender::Lent;
 use crate::arena::offer::{self, CHUNK, CHUNKS, Taken, WINDOW};

@@ -1,0 +1,132 @@
+//! Very large messages that the sender offers through a window: taken into a buffer that waits, declined otherwise.
+//!
+//! Promise: a message is received here, or sent again in another way, and never both. Refusal: the words are read in
+//! [`crate::arena::offer`].
+
+use super::Receiver;
+use super::incoming::Growing;
+use crate::arena::offer::{self, CHUNK, CHUNKS, WINDOW};
+use crate::error::RecvError;
+use crate::layout::descriptor::{Descriptor, Kind};
+use crate::link::Link;
+use crate::message::{Hold, Trust};
+use crate::os::bell::Deadline;
+use crate::ring::{Payload, Violation};
+
+impl<T: Trust> Receiver<T> {
+    /// The number of an offer, which is checked.
+    pub(super) fn offer_number(&mut self, record: &Payload, descriptor: &Descriptor) -> Result<u32, RecvError> {
+        let number = record.third_word().unwrap_or(u64::MAX);
+        let checked = u32::try_from(number).map_err(|_| Violation {
+            field: "number of an offer",
+            value: number,
+            min: 0,
+            max: u32::MAX.into(),
+        });
+        let checked = self.check_kind(descriptor.kind).and(checked);
+        let checked = checked.and_then(|number| self.check_message(record, descriptor).map(|()| number));
+        checked.map_err(|violation| self.condemn(violation))
+    }
+
+    /// An offer that nobody waits for with a buffer: the sender sends the message otherwise.
+    pub(super) fn decline(&mut self, record: &Payload, descriptor: &Descriptor) -> Result<(), RecvError> {
+        let number = self.offer_number(record, descriptor)?;
+        self.end_offer(descriptor, Some(number));
+        Ok(())
+    }
+
+    /// Gives the window back; declines the offer if it is not over. The record stands for no message.
+    pub(super) fn end_offer(&mut self, descriptor: &Descriptor, decline: Option<u32>) {
+        self.incoming.growing_is_over();
+        self.release(0);
+        if let (Some(way_back), Some(number)) = (&self.incoming.way_back, decline) {
+            offer::decline(way_back.taken(descriptor.place.block()), number);
+        }
+        self.give_back_one(Hold::Block(descriptor.place));
+    }
+
+    /// Takes an offer into `target`, which has the length of the message. False: it was withdrawn.
+    pub(super) fn take_offer(
+        &mut self,
+        descriptor: &Descriptor,
+        number: u32,
+        target: &mut [u8],
+        deadline: &impl Fn() -> Deadline,
+        made: &mut Option<Deadline>,
+    ) -> Result<bool, RecvError> {
+        let found = self.incoming.borrower.find(descriptor.place, WINDOW);
+        let window = found.map_err(|violation| self.condemn(violation))?;
+        let Some(way_back) = self.incoming.way_back.clone() else { return Ok(false) };
+        let block = descriptor.place.block();
+        let (chunks, mut done, mut known) = (offer::chunks(descriptor.length), 0, 0);
+        let say = |link: &Link, done| {
+            offer::take(way_back.taken(block), number, done);
+            if way_back.call() {
+                link.space.ring();
+            }
+        };
+        say(&self.link, 0);
+        loop {
+            let written = offer::written(way_back.progress(block), known, descriptor.length);
+            let Some(written) = written.map_err(|violation| self.condemn(violation))? else {
+                self.end_offer(descriptor, None);
+                return Ok(false);
+            };
+            let ready = if written == descriptor.length { chunks } else { written / CHUNK };
+            while done < ready {
+                let (start, end) = (done * CHUNK, ((done + 1) * CHUNK).min(descriptor.length));
+                let len = (end - start) as usize;
+                // SAFETY: inside the window and the target; the sender has written the chunk and waits until it is read.
+                unsafe {
+                    let source = window.add((done % CHUNKS * CHUNK) as usize);
+                    core::ptr::copy_nonoverlapping(source, target.as_mut_ptr().add(start as usize), len);
+                }
+                done += 1;
+                if done < chunks {
+                    say(&self.link, done);
+                }
+            }
+            if done == chunks {
+                // Consumed first, and said after it: a sender that knows may forget the message.
+                self.incoming.growing_is_over();
+                self.release(1);
+                say(&self.link, done);
+                self.give_back_one(Hold::Block(descriptor.place));
+                return Ok(true);
+            }
+            known = written;
+            self.incoming.growing = Some(Growing { block, known });
+            if let Err(error) = self.wait_ready(deadline, made) {
+                // What was read is lost to the buffer; the sender starts again, in another way.
+                self.end_offer(descriptor, Some(number));
+                return Err(error);
+            }
+        }
+    }
+
+    /// Says whether a record is an offer of a message that fits a buffer of `len` bytes.
+    pub(super) fn is_offer_for(&self, record: &Payload, len: usize) -> bool {
+        let offered = |descriptor: Descriptor| descriptor.kind == Kind::Offer && descriptor.length <= len as u64;
+        record.is_described() && record.descriptor().is_ok_and(offered)
+    }
+
+    /// Takes an [offer](Self::is_offer_for); `None` if it was withdrawn.
+    pub(super) fn receive_offer(
+        &mut self,
+        record: &Payload,
+        target: &mut [u8],
+        deadline: &impl Fn() -> Deadline,
+        made: &mut Option<Deadline>,
+    ) -> Result<Option<usize>, RecvError> {
+        let descriptor = record.descriptor().map_err(|violation| self.condemn(violation))?;
+        let number = self.offer_number(record, &descriptor)?;
+        // Looked at a second time: the peer may have written meanwhile.
+        let len = descriptor.length as usize;
+        let Some(target) = target.get_mut(..len) else {
+            self.end_offer(&descriptor, Some(number));
+            return Ok(None);
+        };
+        let taken = self.take_offer(&descriptor, number, target, deadline, made)?;
+        Ok(taken.then_some(len))
+    }
+}

@@ -1,0 +1,227 @@
+//! Messages in blocks of the arena: lent, copied into while the receiver reads, grown and given up by regions.
+//!
+//! Promise: a message that is refused gives its block back. Refusal: where blocks lie is decided in [`crate::arena`].
+
+use super::beside::no_memory;
+use super::content::Content;
+use super::need::Need;
+use super::{Patience, Sender, Shortage};
+use crate::arena::lender::{Lent, Refused};
+use crate::arena::progress;
+use crate::error::{Resource, SendError};
+use crate::layout::Mark;
+use crate::layout::descriptor::{self, Descriptor, Kind, Place};
+use crate::message::Trust;
+use crate::os::bell::Deadline;
+use crate::router::Lane;
+use crate::sync::Ordering;
+use rustix::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// From this many bytes on a copy is published while it is made, so that the receiver's copy runs beside it.
+const STREAM_FROM: u64 = 8 << 10;
+/// Bytes between two words of progress: few enough that the receiver is close behind, many enough that the word is no burden.
+const STREAM_STEP: usize = 16 << 10;
+/// Blocks that are lent between two looks whether a region lies idle.
+const TRIM_AFTER: u32 = 1024;
+
+impl<T: Trust> Sender<T> {
+    /// A block of the arena: copied in, and while that goes on the receiver may copy out.
+    pub(super) fn send_block(
+        &mut self,
+        content: &Content<'_>,
+        files: &[BorrowedFd<'_>],
+        patience: Patience,
+    ) -> Result<(), SendError> {
+        let mut made = None;
+        let lent = self.lend(content.len, patience, &mut made)?;
+        if let Err(error) = self.prepare_record(files, patience, &mut made) {
+            self.cancel(lent);
+            return Err(error);
+        }
+        let stream = content.len >= STREAM_FROM && self.lanes.outlet.is_none();
+        let kind = if stream { Kind::Stream } else { Kind::Block };
+        if stream {
+            // Ordered before the record that tells of it.
+            self.progress(lent, |word| word.store(0, Ordering::Relaxed));
+        } else {
+            // SAFETY: the block has room for the message and is ours until it is sent.
+            unsafe { content.copy_to(lent.start.as_ptr()) };
+        }
+        self.publish_block(lent, kind, content.len, files.len());
+        if stream {
+            self.stream(lent, content);
+        }
+        Ok(())
+    }
+
+    pub(super) fn progress(&self, lent: Lent, act: impl FnOnce(&crate::sync::AtomicU64)) {
+        if let Some(lender) = &self.lanes.lender {
+            act(lender.progress(lent.place));
+        }
+    }
+
+    /// Copies into a block that the receiver knows already, and says how far it is.
+    pub(super) fn stream(&mut self, lent: Lent, content: &Content<'_>) {
+        let mut at = 0;
+        for slice in content.slices() {
+            for piece in slice.chunks(STREAM_STEP) {
+                // SAFETY: inside the block; the receiver reads only what the progress covers.
+                unsafe { core::ptr::copy_nonoverlapping(piece.as_ptr(), lent.start.as_ptr().add(at), piece.len()) };
+                at += piece.len();
+                self.progress(lent, |word| progress::publish(word, at as u64));
+                if self.producer.call_consumer() {
+                    self.wake(true);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn publish_block(&mut self, lent: Lent, kind: Kind, len: u64, files: usize) {
+        let mut descriptor = Descriptor::new(kind, len);
+        descriptor.place = lent.place;
+        descriptor.files = files as u8;
+        if let Some(lender) = &mut self.lanes.lender {
+            lender.sent(lent.place);
+        }
+        if let Some(sent_as) = self.lanes.sent_as.get_mut(usize::from(lent.place.block())) {
+            *sent_as = self.producer.messages();
+        }
+        self.publish_described(&descriptor, 1);
+    }
+
+    /// Publishes a descriptor in the room that was claimed for it.
+    #[inline]
+    pub(super) fn publish_described(&mut self, descriptor: &Descriptor, messages: u64) {
+        let mut record = self.producer.reservation(descriptor::SIZE as usize);
+        record.write_words(descriptor.encode());
+        let wake = record.publish_as(Mark::Described, messages).1;
+        self.wake(wake);
+    }
+
+    /// Room for a descriptor, and what is beside it on its way.
+    pub(super) fn prepare_record(
+        &mut self,
+        files: &[BorrowedFd<'_>],
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<(), SendError> {
+        if !self.producer.claim_fast(descriptor::SIZE as usize) {
+            self.claim_slow(descriptor::SIZE as usize, patience, made)?;
+        }
+        if files.is_empty() { Ok(()) } else { self.put_beside(files, patience, made) }
+    }
+
+    /// Lends a block; waits for one, or lets the arena grow.
+    #[inline]
+    pub(super) fn lend(
+        &mut self,
+        len: u64,
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<Lent, SendError> {
+        self.lanes.lent += 1;
+        if self.lanes.lent < TRIM_AFTER
+            && let Some(lender) = &mut self.lanes.lender
+        {
+            match lender.lend(len) {
+                Ok(lent) => return Ok(lent),
+                // What came back was taken: it would not be seen a second time.
+                Err(Refused::Violation(violation)) => return Err(self.link.condemn(violation).into()),
+                Err(_) => {}
+            }
+        }
+        self.lend_slow(len, patience, made)
+    }
+
+    #[cold]
+    pub(super) fn lend_slow(
+        &mut self,
+        len: u64,
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<Lent, SendError> {
+        if self.lanes.lent >= TRIM_AFTER {
+            self.lanes.lent = 0;
+            self.trim_regions(None)?;
+        }
+        loop {
+            let Some(lender) = &mut self.lanes.lender else { return Err(self.no_lane(Lane::Arena, len)) };
+            let shortage = match lender.lend(len) {
+                Ok(lent) => return Ok(lent),
+                Err(Refused::Grow { bytes }) => {
+                    self.grow(len, bytes, patience, made)?;
+                    continue;
+                }
+                Err(Refused::Trim) => {
+                    self.trim_regions(Some(Duration::ZERO))?;
+                    continue;
+                }
+                Err(Refused::Full { needed, free }) => Shortage { resource: Resource::Arena, needed, free },
+                Err(Refused::Blocks) => Shortage { resource: Resource::Blocks, needed: 1, free: 0 },
+                Err(Refused::TooLarge) => return Err(self.no_lane(Lane::Arena, len)),
+                Err(Refused::Memory(source)) => return Err(SendError::Memory { len, source }),
+                Err(Refused::Violation(violation)) => return Err(self.link.condemn(violation).into()),
+            };
+            self.wait(Need::Block, shortage, patience, made)?;
+        }
+    }
+
+    pub(super) fn cancel(&mut self, lent: Lent) {
+        if let Some(lender) = &mut self.lanes.lender {
+            lender.cancel(lent.place);
+        }
+    }
+
+    /// Adds a region to the arena. The peer is told before anything is lent from it.
+    pub(super) fn grow(
+        &mut self,
+        len: u64,
+        bytes: u64,
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<(), SendError> {
+        let Some(lender) = &self.lanes.lender else { return Ok(()) };
+        let (number, region) = lender.grow(bytes).map_err(|error| no_memory(len, error))?;
+        self.prepare_record(&[region.as_fd()], patience, made)?;
+        let mut descriptor = Descriptor::new(Kind::Region, region.size());
+        descriptor.place = Place::of_region(number);
+        descriptor.files = 1;
+        self.publish_described(&descriptor, 0);
+        if let Some(lender) = &mut self.lanes.lender {
+            lender.add(number, region);
+        }
+        Ok(())
+    }
+
+    /// Gives regions up that lie idle, as far as there is room in the ring to say so. Returns their bytes.
+    pub(super) fn trim_regions(&mut self, idle: Option<Duration>) -> Result<u64, SendError> {
+        let mut bytes = 0;
+        loop {
+            let Some(lender) = &mut self.lanes.lender else { return Ok(bytes) };
+            if let Err(violation) = lender.collect() {
+                return Err(self.link.condemn(violation).into());
+            }
+            let found = match idle {
+                Some(idle) => lender.idle_region(idle),
+                None => lender.long_idle_region(),
+            };
+            let Some(number) = found else { return Ok(bytes) };
+            match self.claim_slow(descriptor::SIZE as usize, Patience::None, &mut None) {
+                Ok(()) => {}
+                // Later, then: nobody waits for it.
+                Err(SendError::WouldBlock { .. }) if idle.is_none() => return Ok(bytes),
+                Err(error) => return Err(error),
+            }
+            let mut descriptor = Descriptor::new(Kind::Retire, 0);
+            descriptor.place = Place::of_region(number);
+            self.publish_described(&descriptor, 0);
+            if let Some(lender) = &mut self.lanes.lender {
+                let before = lender.status().size;
+                lender.remove(number);
+                bytes += before - lender.status().size;
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The bytes of one message, in one piece or several.
+//!
+//! Promise: pieces come out in order and together are the message. Refusal: it owns nothing.
+
+/// One message, to be sent.
+pub(super) struct Content<'m> {
+    one: [&'m [u8]; 1],
+    several: Option<&'m [&'m [u8]]>,
+    pub(super) len: u64,
+}
+
+impl<'m> Content<'m> {
+    pub(super) fn of(message: &'m [u8]) -> Self {
+        Self { one: [message], several: None, len: message.len() as u64 }
+    }
+
+    pub(super) fn new(slices: &'m [&'m [u8]]) -> Self {
+        let len = slices.iter().map(|slice| slice.len() as u64).sum();
+        Self { one: [&[]], several: Some(slices), len }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// # Safety
+    /// `target` has room for the bytes from `start` to `end`, and belongs to the caller.
+    pub(super) unsafe fn copy_range(&self, start: u64, end: u64, target: *mut u8) {
+        let mut at = 0;
+        for piece in self.range(start, end) {
+            // SAFETY: the pieces together are the range; the caller's promise.
+            unsafe { core::ptr::copy_nonoverlapping(piece.as_ptr(), target.add(at), piece.len()) };
+            at += piece.len();
+        }
+    }
+
+    pub(super) fn slices(&self) -> &[&'m [u8]] {
+        self.several.unwrap_or(&self.one)
+    }
+
+    /// The pieces of the bytes from `start` to `end`.
+    pub(super) fn range(&self, start: u64, end: u64) -> impl Iterator<Item = &'m [u8]> {
+        let mut at = 0;
+        self.slices().iter().filter_map(move |slice| {
+            let len = slice.len() as u64;
+            let (from, to) = (start.clamp(at, at + len) - at, end.clamp(at, at + len) - at);
+            at += len;
+            (from < to).then(|| &slice[from as usize..to as usize])
+        })
+    }
+
+    /// # Safety
+    /// `target` has room for the message, and belongs to the caller.
+    pub(super) unsafe fn copy_to(&self, target: *mut u8) {
+        let mut at = 0;
+        for slice in self.slices() {
+            // SAFETY: the pieces together are the message; the caller's promise.
+            unsafe { core::ptr::copy_nonoverlapping(slice.as_ptr(), target.add(at), slice.len()) };
+            at += slice.len();
+        }
+    }
+}
