@@ -297,24 +297,24 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         if self.taken >= self.limit {
             return Ok(None);
         }
-        let before = self.place;
         let payload = match self.place.next() {
             Ok(Some(payload)) => payload,
             Ok(None) => return Ok(None),
             Err(violation) => return Err(self.receiver.condemn(violation)),
         };
         if !payload.is_plain() {
-            return self.open(before, payload);
+            return self.open(payload);
         }
+        self.last_holds = false;
         self.taken += 1;
         Ok(Some(View { start: payload.as_ptr(), len: payload.len(), batch: PhantomData, trust: PhantomData }))
     }
 
     #[cold]
-    fn open(&mut self, before: Place, payload: Payload) -> Result<Option<View<'_, T>>, crate::RecvError> {
+    fn open(&mut self, payload: Payload) -> Result<Option<View<'_, T>>, crate::RecvError> {
         if self.taken > 0 && !payload.is_described() {
             // A message in pieces is taken out of the ring piece by piece, and what the batch has must stay.
-            self.place = before;
+            self.place.go_back(&payload);
             return Ok(None);
         }
         // The receiver goes on where the batch is, and the batch where that comes to.

@@ -220,6 +220,11 @@ impl Place {
     pub(crate) fn next(&mut self) -> Result<Option<Payload>, Violation> {
         Payload::next(&mut self.0)
     }
+
+    /// Goes back to the record that was found here last.
+    pub(crate) fn go_back(&mut self, record: &Payload) {
+        self.0.go_back(&record.extent);
+    }
 }
 
 /// The bytes of one message, in place. The producer may still write them if it is hostile, so they are copied
