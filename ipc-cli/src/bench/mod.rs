@@ -8,6 +8,7 @@ mod batching;
 pub(crate) mod columns;
 mod floor;
 mod floors;
+mod lanes;
 mod ours;
 pub(crate) mod process;
 mod remap;
@@ -57,6 +58,9 @@ enum Command {
     /// Measures large messages through bare shared memory and Unix sockets, without the library
     #[command(after_help = EXIT_CODES)]
     Floors(floors::Args),
+    /// Measures the lanes of large and small messages beside bare code and Unix sockets
+    #[command(after_help = EXIT_CODES)]
+    Lanes(lanes::Args),
     /// Measures what remaps and page faults cost beside a stream of messages
     #[command(after_help = EXIT_CODES)]
     Remap(remap::Args),
@@ -158,6 +162,7 @@ impl Wait {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Some(Command::Floors(args)) => floors::run(args),
+        Some(Command::Lanes(args)) => lanes::run(args),
         Some(Command::Remap(args)) => remap::run(args),
         Some(Command::Batching(args)) => batching::run(args),
         None => run_comparison(args),

@@ -1,8 +1,8 @@
-//! The round trip of a message that is copied in and copied out through a Unix socket: the peer to beat.
+//! Messages that are copied in and copied out through a Unix socket, there and back or one way: the peer to beat.
 //!
 //! Both kinds of socket that keep order and lose nothing, blocking or polling, with the system's buffers or larger ones:
 //! the best of these forms at a size is what "the Unix socket" means there. Both ends own one buffer, and
-//! the answer has the question's size. A side that waits for a peer killed from outside waits for good.
+//! an answer has its question's size. A side that waits for a peer killed from outside waits for good.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -90,6 +90,47 @@ pub(crate) fn round_trip(duo: &Duo, form: Form, size: usize, rounds: u64) -> Fal
     duo.run(ask, answer)
 }
 
+/// Nanoseconds a message of `size` bytes in one direction: copied in and copied out.
+///
+/// # Errors
+///
+/// As [`round_trip`], with a message in place of the answer.
+pub(crate) fn stream(duo: &Duo, form: Form, size: usize, messages: u64) -> Fallible<f64> {
+    if form.piece == 0 {
+        return Err("a message cannot be sent in empty pieces".into());
+    }
+    let (consumer, producer) = pair(form)?;
+    let consumer = End { socket: consumer, form };
+    let producer = End { socket: producer, form };
+    let warm_up = messages / 8 + 1;
+
+    let consume = |side: &Side<'_>| {
+        let mut buffer = Private::new(size)?;
+        let mut receive = |first: u64, count: u64| -> Fallible<()> {
+            for number in first..first + count {
+                consumer.receive(buffer.bytes_mut())?;
+                buffer.expect(number)?;
+            }
+            Ok(())
+        };
+        side.meet()?;
+        receive(0, warm_up)?;
+        let start = Instant::now();
+        receive(warm_up, messages)?;
+        Ok(nanoseconds_each(start, messages))
+    };
+    let produce = |side: &Side<'_>| {
+        let mut buffer = Private::new(size)?;
+        side.meet()?;
+        for number in 0..warm_up + messages {
+            buffer.stamp(number);
+            producer.send(buffer.bytes())?;
+        }
+        Ok(())
+    };
+    duo.run(consume, produce)
+}
+
 fn pair(form: Form) -> Fallible<(OwnedFd, OwnedFd)> {
     let kind = if form.packets { SocketType::SEQPACKET } else { SocketType::STREAM };
     let told = |errno: Errno| format!("cannot make a pair of Unix sockets: {errno}");
@@ -157,6 +198,7 @@ mod tests {
                 for size in [8, 100, 1 << 20] {
                     let form = Form { packets, piece, raised, polling };
                     assert!(round_trip(&duo, form, size, 10).unwrap() > 0.0, "{form}, {size}");
+                    assert!(stream(&duo, form, size, 10).unwrap() > 0.0, "{form}, {size}");
                 }
             }
         }
@@ -175,6 +217,7 @@ mod tests {
         for (piece, size) in [(usize::MAX, 7), (0, 64)] {
             let form = Form { packets: false, piece, raised: false, polling: false };
             assert!(round_trip(&duo, form, size, 1).is_err());
+            assert!(stream(&duo, form, size, 1).is_err());
         }
     }
 }

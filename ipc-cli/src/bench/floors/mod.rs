@@ -4,7 +4,7 @@
 //! falls on all alike; speeds are compared round by round; the state of the machine is measured among them, as the round
 //! trip of one line. Refusal: no verdict, and no choice of a form: all of them are printed.
 
-mod ways;
+pub(super) mod ways;
 
 use super::floor::ping_pong;
 use super::process::{Duo, Fallible};

@@ -40,7 +40,7 @@ pub(super) fn copied(args: &Args, size: usize) -> Group {
 }
 
 /// The ways to use a socket, without those whose pieces would hold more than the message.
-fn forms(size: usize) -> Vec<Form> {
+pub(in super::super) fn forms(size: usize) -> Vec<Form> {
     let form = |packets, piece, raised| [false, true].map(|polling| Form { packets, piece, raised, polling });
     let mut forms = Vec::new();
     for raised in [false, true] {
@@ -56,7 +56,7 @@ fn forms(size: usize) -> Vec<Form> {
 }
 
 /// The ways to copy a message of `size` bytes through shared memory.
-fn shapes(size: usize) -> Vec<(&'static str, Shape)> {
+pub(in super::super) fn shapes(size: usize) -> Vec<(&'static str, Shape)> {
     let same = |copier| (copier, copier);
     let plain = same(Copier::Library);
     let mut copiers: Vec<(Copier, Copier)> = Copier::available().into_iter().map(same).collect();
