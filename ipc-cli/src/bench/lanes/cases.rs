@@ -143,7 +143,9 @@ pub(super) fn copied(plan: &Plan<'_>, size: usize) -> Fallible<Group> {
     let forms = forms(size).into_iter().filter(|form| plan.is_polling() || !form.polling);
     let sockets = fastest(plan, forms.map(socket).collect())?;
     let shapes = if size.is_power_of_two() && size >= COPIED[0] { shapes(size) } else { Vec::new() };
-    let memories = fastest(plan, shapes.into_iter().map(memory).collect())?;
+    // Blocks in rotation bring nothing here, and touch much memory.
+    let shapes = shapes.into_iter().filter(|(_, shape)| shape.window <= size);
+    let memories = fastest(plan, shapes.map(memory).collect())?;
     let way = Way { setting: plan.setting(Mode::Auto), route: Override::Auto };
     let ours = move |duo: &Duo, trips| trip::copied(duo, way, size, trips);
     let mut subjects = vec![subject("send, recv_into", size, 500.0, Box::new(ours))];

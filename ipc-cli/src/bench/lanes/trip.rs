@@ -16,6 +16,11 @@ use std::time::Instant;
 /// Messages that go before the clock starts, at least: an arena grows, its pages are touched, and offers are learnt.
 const LEAST_WARM_UP: u64 = 8;
 
+/// Bytes of the arena that a stream may take, and the most blocks: all of it is lent before the clock starts, since a producer that
+/// is faster than its consumer goes through all of it.
+const ARENA: usize = 256 << 20;
+const MOST_BLOCKS: usize = 1024;
+
 /// Bytes that are written and read of a message whose size does not matter.
 const HEADER: usize = 8;
 
@@ -133,7 +138,7 @@ fn receive_header(connection: &mut Connection, size: usize) -> Fallible<u64> {
 /// # Errors
 /// As [`copied`].
 pub(super) fn in_place(duo: &Duo, setting: Setting, source: Source, size: usize, messages: u64) -> Fallible<f64> {
-    let warm_up = warm_up(messages);
+    let warm_up = warm_up(messages) + (ARENA / size).clamp(1, MOST_BLOCKS) as u64;
     let consume = |side: &Side<'_>, connection: Connection| {
         // SAFETY: the peer is a fork of this process that writes to its loans and nowhere else.
         let (_sender, mut receiver) = unsafe { connection.trust_peer() }.split();
