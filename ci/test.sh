@@ -78,6 +78,7 @@ step_sanitize() {
 # Every case of the benchmark runs; what it measures on a machine that does other things is not judged.
 step_bench() {
     cargo run --release -q -p ipc-cli -- bench --rounds 1 --effort 10 --json >/dev/null
+    cargo run --release -q -p ipc-cli -- bench lanes --rounds 1 --effort 1 --json >/dev/null
     cargo bench -p ipc-core --bench parts -- --test >/dev/null
 }
 
