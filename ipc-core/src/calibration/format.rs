@@ -219,7 +219,10 @@ pub(super) mod tests {
     pub(crate) fn content() -> Content {
         let cost = |a, b| Cost::new(a, b).unwrap();
         let bent = Model::bent(cost(100.0, 0.12), 16384, cost(2066.08, 0.2));
-        let calibration = Calibration::defaults().with_origin(Origin::Full).with(Queue::Shared, Lane::Inline, bent);
+        let calibration = Calibration::defaults()
+            .with_origin(Origin::Full)
+            .with(Queue::Shared, Lane::Inline, bent)
+            .with(Queue::Socket, Lane::Kernel, Model::line(cost(1500.0, 0.25)));
         Content { calibration, machine: machine(), layout: 0x6f0b_7a2c_41d5_e893 }
     }
 

@@ -245,18 +245,32 @@ pub(crate) fn pair(mode: Mode) -> Result<(Connection, Connection), Failed> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::line;
     use super::*;
     use crate::router::Crossover;
     use crate::router::between;
     use std::cell::Cell;
 
-    /// A machine where a trial takes `step` of the budget, and a message what the defaults say.
+    /// One line a lane.
+    fn truth() -> Calibration {
+        let mut truth = Calibration::defaults();
+        for queue in Queue::ALL {
+            for (&lane, (a, b)) in
+                queue.lanes().iter().zip([(1600.0, 0.25), (100.0, 0.12), (400.0, 0.06), (30_000.0, 0.3)])
+            {
+                truth = truth.with(queue, lane, line(a, b));
+            }
+        }
+        truth
+    }
+
+    /// A machine where a trial takes `step` of the budget, and a message what the truth says.
     fn measured(step: Duration) -> (Option<Calibration>, usize) {
         let (now, trials) = (Cell::new(Duration::ZERO), Cell::new(0));
         let trial = |spot: Spot| {
             now.set(now.get() + step);
             trials.set(trials.get() + 1);
-            let ns = Calibration::defaults().model(spot.queue, spot.lane)?.at(spot.len);
+            let ns = truth().model(spot.queue, spot.lane)?.at(spot.len);
             Some(Duration::from_nanos(ns as u64))
         };
         (best_of(trial, || now.get()), trials.get())
@@ -291,7 +305,7 @@ mod tests {
         let number = Cell::new(0);
         let trial = |spot: Spot| {
             number.set(number.get() + 1);
-            let ns = Calibration::defaults().model(spot.queue, spot.lane)?.at(spot.len);
+            let ns = truth().model(spot.queue, spot.lane)?.at(spot.len);
             // Two of three passes meet somebody else on the processor.
             let slow = if (number.get() + spot.len).is_multiple_of(3) { 1.0 } else { 50.0 };
             Some(Duration::from_nanos((ns * slow) as u64))
@@ -299,7 +313,7 @@ mod tests {
         let found = best_of(trial, || Duration::ZERO).expect("lines that fit");
         for queue in Queue::ALL {
             for &lane in queue.lanes() {
-                let (found, true_one) = (found.model(queue, lane), Calibration::defaults().model(queue, lane));
+                let (found, true_one) = (found.model(queue, lane), truth().model(queue, lane));
                 let (found, true_one) = (found.expect("a lane").below(), true_one.expect("a lane").below());
                 assert!(
                     (found.fixed_ns() - true_one.fixed_ns()).abs() <= 0.03 * true_one.fixed_ns(),
