@@ -1,6 +1,6 @@
 //! The chart of a calibration: measured points, the lines through them, and where they cross.
 //!
-//! Promise: the points are medians with the spread of their rounds; the lines are the ones that are kept. Refusal: lanes that are the
+//! Promise: the points are the ones that were fitted, with the spread of their rounds; the lines are the ones that are kept. Refusal: lanes that are the
 //! same beside either queue are drawn once.
 
 use super::figures::{LaneFigures, Lanes, Report};
@@ -66,7 +66,7 @@ fn points(figures: &LaneFigures, colour: usize) -> Series {
         spread: (point.min_ns, point.max_ns),
     };
     let points = figures.points.iter().map(point).collect();
-    Series { name: "medians and range".into(), points, look: Look::Rings, colour }
+    Series { name: "measured, and range".into(), points, look: Look::Rings, colour }
 }
 
 fn line(lanes: &Lanes, figures: &LaneFigures, colour: usize) -> Series {

@@ -23,6 +23,8 @@ pub(super) struct Report {
     /// Where the two processes ran that had a processor each.
     pub(super) processors: (usize, usize),
     pub(super) rounds: usize,
+    /// How often another program took the processor from the measurement that counts.
+    pub(super) interruptions: Interruptions,
     /// The first one counts: two processes that poll, on a processor each.
     pub(super) conditions: Vec<Condition>,
     /// Of the first condition; nothing if one lane is always better.
@@ -45,6 +47,34 @@ impl MachineFigures {
     pub(super) fn of(machine: &Machine) -> Self {
         let Machine { boot, kernel, cpus, cpu, .. } = machine.clone();
         Self { boot, kernel, cpu, cpus }
+    }
+}
+
+/// How often the system gave the processor of the asking process to another one while that would have gone on.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Interruptions {
+    pub(super) count: u64,
+    pub(super) seconds: f64,
+}
+
+impl Interruptions {
+    /// A machine that is left alone has a few a second.
+    const FEW_A_SECOND: f64 = 20.0;
+
+    /// Those of this process so far.
+    pub(super) fn so_far() -> u64 {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the call writes the structure, or fails and leaves it zeroed, which is one, too.
+        let usage = unsafe {
+            libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+    }
+
+    /// Whether other programs took enough time to spoil the figures.
+    pub(super) fn are_many(&self) -> bool {
+        self.count as f64 > Self::FEW_A_SECOND * self.seconds.max(0.1)
     }
 }
 
@@ -102,7 +132,7 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct PointFigures {
     pub(super) bytes: u64,
-    /// Median of the rounds.
+    /// Lower quartile of the rounds.
     pub(super) ns: f64,
     pub(super) min_ns: f64,
     pub(super) max_ns: f64,
@@ -161,7 +191,6 @@ pub(super) struct Compared {
     pub(super) bytes: u64,
     pub(super) kernel_ns: f64,
     pub(super) arena_ns: f64,
-    /// Median of the rounds' own ratios.
     pub(super) kernel_to_arena: f64,
 }
 
@@ -230,8 +259,8 @@ impl Lanes {
             let Some(limit) = limits.get(lane as usize).copied().flatten() else { continue };
             let measured = tasks.iter().zip(samples).filter(|(task, _)| task.lane == lane);
             let points: Vec<PointFigures> = measured.map(|(task, samples)| point(task.size, samples)).collect();
-            let medians: Vec<Point> = points.iter().map(|point| Point { bytes: point.bytes, ns: point.ns }).collect();
-            let fit = fit(&medians).map_err(|error| format!("the {lane} lane of the {queue} queue: {error}"))?;
+            let typical: Vec<Point> = points.iter().map(|point| Point { bytes: point.bytes, ns: point.ns }).collect();
+            let fit = fit(&typical).map_err(|error| format!("the {lane} lane of the {queue} queue: {error}"))?;
             costs = costs.with(lane, fit.model, limit);
             lanes.push(LaneFigures {
                 of: lane,
@@ -291,14 +320,8 @@ impl Check {
             .zip(samples.chunks_exact(2))
             .filter_map(|(tasks, samples)| {
                 let ([kernel, _], [kernels, arenas]) = (tasks, samples) else { return None };
-                Some(Compared {
-                    bytes: kernel.size,
-                    kernel_ns: median(kernels),
-                    arena_ns: median(arenas),
-                    kernel_to_arena: median(
-                        &kernels.iter().zip(arenas).map(|(one, other)| one / other).collect::<Vec<_>>(),
-                    ),
-                })
+                let (kernel_ns, arena_ns) = (typical(kernels), typical(arenas));
+                Some(Compared { bytes: kernel.size, kernel_ns, arena_ns, kernel_to_arena: kernel_ns / arena_ns })
             })
             .collect();
         let measured_bytes = measured_crossing(&sizes);
@@ -361,18 +384,14 @@ fn crossings(first: &Model, second: &Model) -> Vec<Crossing> {
 
 fn point(bytes: u64, samples: &[f64]) -> PointFigures {
     let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
-    PointFigures { bytes, ns: median(samples), min_ns: least, max_ns: samples.iter().copied().fold(0.0, f64::max) }
+    PointFigures { bytes, ns: typical(samples), min_ns: least, max_ns: samples.iter().copied().fold(0.0, f64::max) }
 }
 
-fn median(samples: &[f64]) -> f64 {
+/// The lower quartile: other programs make a round slow, nothing makes it fast.
+fn typical(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[middle],
-        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-    }
+    sorted.get(sorted.len().saturating_sub(1) / 4).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -417,6 +436,12 @@ mod tests {
         assert!(Hybrid::new(&Model::line(cost(2.0, 0.2)), &Model::line(cost(1.0, 0.1))).is_none());
     }
 
+    #[test]
+    fn a_machine_that_does_other_things_is_told_from_one_that_does_not() {
+        assert!(!Interruptions { count: 30, seconds: 5.0 }.are_many());
+        assert!(Interruptions { count: 3000, seconds: 5.0 }.are_many());
+    }
+
     fn compared(ratios: &[f64]) -> Vec<Compared> {
         let size = |(at, ratio): (usize, &f64)| Compared {
             bytes: 1024 << at,
@@ -458,12 +483,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_fitted_from_medians_and_keeps_its_spread() {
+    fn a_lane_is_fitted_from_its_better_rounds_and_keeps_its_spread() {
         let limits = [None, None, Some(1 << 20), Some(1 << 20)];
         let sizes = [8_u64, 1 << 10, 1 << 15, 1 << 20];
         let of = |lane, a: f64, b: f64| {
             sizes.map(|size| {
-                (task(lane, size), vec![a + b * size as f64, 9e9, a, a + b * size as f64, a + b * size as f64])
+                (task(lane, size), {
+                    let ns = a + b * size as f64;
+                    vec![9e9, ns, 2.0 * ns, a.min(ns) - 1.0, ns]
+                })
             })
         };
         let (tasks, samples): (Vec<Task>, Vec<Vec<f64>>) =
@@ -471,7 +499,7 @@ mod tests {
         let lanes = Lanes::fit(Queue::Socket, &limits, &tasks, &samples).unwrap();
         let arena = lanes.lane(Lane::Arena).unwrap();
         assert!((arena.lines[0].per_byte_ns - 0.05).abs() < 1e-9 && arena.residual_max < 1e-6, "{arena:?}");
-        assert_eq!((arena.points[3].min_ns, arena.points[3].max_ns), (400.0, 9e9));
+        assert_eq!((arena.points[3].min_ns, arena.points[3].max_ns), (399.0, 9e9));
         // (9000 − 400) / (0.05 − 0.01)
         let [pair] = lanes.pairs.as_slice() else { panic!("{:?}", lanes.pairs) };
         assert!((pair.crossings[0].bytes - 215_000.0).abs() < 1.0, "{pair:?}");

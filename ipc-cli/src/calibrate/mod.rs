@@ -1,8 +1,8 @@
 //! `ipc calibrate`: measures what each lane costs between two processes, fits lines, and keeps them for every process of this user.
 //!
-//! Promise: the costs that are kept are those that are printed, from medians of rounds that took turns; where the printed crossing
-//! of Hybrid lies is measured again, with the lanes fixed. Refusal: no verdict on a machine that does other things meanwhile: the spread
-//! shows it, and nobody else can know.
+//! Promise: the costs that are kept are those that are printed, from rounds that took turns; where the printed crossing
+//! of Hybrid lies is measured again, with the lanes fixed. Refusal: no verdict on a machine that does other things meanwhile: it is said, and the
+//! figures are kept all the same.
 
 mod chart;
 mod figures;
@@ -13,11 +13,12 @@ mod text;
 use crate::bench::columns::Steps;
 use crate::bench::process::{Duo, Fallible};
 use crate::failure::Failure;
-use figures::{Check, Condition, Lanes, MachineFigures, Report, Stored};
+use figures::{Check, Condition, Interruptions, Lanes, MachineFigures, Report, Stored};
 use ipc_core::calibration::{Calibration, Machine, Origin, Queue, VARIABLE, in_use};
 use ipc_core::{Lane, WaitStrategy};
 use plan::{Effort, Plan};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Measure what each way of a message costs, and keep it for this boot.
 #[derive(clap::Args, Debug)]
@@ -101,8 +102,10 @@ fn measure(args: &Args) -> Fallible<Report> {
     let mut steps = Steps::new((Queue::ALL.len() * total + rounds) as u64);
 
     let mut measured = Vec::new();
+    let mut interruptions = Interruptions { count: 0, seconds: 0.0 };
     for &(pinned, polling) in conditions {
         let counts = pinned && polling;
+        let (start, before) = (Instant::now(), Interruptions::so_far());
         let plan = Plan::new(effort, counts, polling);
         let place = if pinned { &duo } else { &duo.free() };
         let wait = if polling { WaitStrategy::Busy } else { WaitStrategy::Sleep };
@@ -115,6 +118,10 @@ fn measure(args: &Args) -> Fallible<Report> {
             queues.push(Lanes::fit(queue, &limits, &tasks, &samples)?);
         }
         measured.push(Condition::new(pinned, polling, queues));
+        if counts {
+            let count = Interruptions::so_far().saturating_sub(before);
+            interruptions = Interruptions { count, seconds: start.elapsed().as_secs_f64() };
+        }
     }
 
     let hybrid = measured.first().and_then(|first| first.hybrid());
@@ -131,6 +138,7 @@ fn measure(args: &Args) -> Fallible<Report> {
         machine: MachineFigures::of(&Machine::this()),
         processors: duo.cpus(),
         rounds,
+        interruptions,
         conditions: measured,
         hybrid,
         check,

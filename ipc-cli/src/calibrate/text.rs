@@ -2,7 +2,7 @@
 //!
 //! Promise: what counts comes first, in units. Refusal: nothing is computed here; every figure is in the JSON, too.
 
-use super::figures::{Check, Condition, Hybrid, LaneFigures, Lanes, Line, Pair, Report, Stored};
+use super::figures::{Check, Condition, Hybrid, Interruptions, LaneFigures, Lanes, Line, Pair, Report, Stored};
 use crate::bench::columns::columns;
 use crate::plot::Unit;
 use ipc_core::Lane;
@@ -15,7 +15,7 @@ pub(super) fn report(report: &Report) -> String {
     let _ = writeln!(text, "{}, {} processors, Linux {}", machine.cpu, machine.cpus, machine.kernel);
     let _ = writeln!(
         text,
-        "One message: from `send` until `recv_into` has copied every byte out; half of a round trip, medians of {} rounds.\n",
+        "One message: from `send` until `recv_into` has copied every byte out; half of a round trip; the better ones of {} rounds.\n",
         report.rounds
     );
     for (number, condition) in report.conditions.iter().enumerate() {
@@ -30,6 +30,13 @@ pub(super) fn report(report: &Report) -> String {
     };
     if let Some(check) = &report.check {
         text += &checked(check);
+    }
+    let Interruptions { count, seconds } = report.interruptions;
+    if report.interruptions.are_many() {
+        let _ = writeln!(
+            text,
+            "Other programs took the processor {count} times in {seconds:.1} s: better measured again when the machine is left alone."
+        );
     }
     match &report.stored {
         Some(path) => drop(writeln!(text, "Kept in {} for this boot.", path.display())),
