@@ -102,7 +102,7 @@ impl Files {
 
     /// Takes the files that were got off the socket.
     pub(crate) fn finish(&self) -> Result<(), Untaken> {
-        recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT)?;
+        after_reset(|| Ok(recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT)?)).map_err(Untaken::Os)?;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl Files {
     }
 
     fn look(&self, buffers: &mut [IoSliceMut<'_>], flags: RecvFlags) -> Result<Packet, Untaken> {
-        match packet::receive_with(&self.socket, buffers, flags) {
+        match after_reset(|| packet::receive_with(&self.socket, buffers, flags)) {
             Ok(packet) => Ok(packet),
             // The packet is sent before the message: it is not there, and never was.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -129,6 +129,14 @@ impl Files {
 
     fn wrong(&self, field: &'static str, value: u64, expected: u8) -> Untaken {
         Untaken::Violation(Violation { field, value, min: expected.into(), max: expected.into() })
+    }
+}
+
+/// A peer that goes without having read everything is told of once, before what it sent is received.
+fn after_reset<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match receive() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive(),
+        received => received,
     }
 }
 
@@ -175,6 +183,21 @@ mod tests {
         let mut bytes = [0; 3];
         receiver.take_bytes(&mut bytes).unwrap();
         assert_eq!(&bytes, b"abc");
+    }
+
+    #[test]
+    fn files_of_a_sender_that_went_without_reading_its_own_arrive() {
+        let file = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        for goes_late in [false, true] {
+            let [sender, receiver] = pair();
+            let mut sender = Some(sender);
+            receiver.send(&[file.as_fd()]).unwrap();
+            sender.as_ref().unwrap().send(&[file.as_fd()]).unwrap();
+            sender.take_if(|_| !goes_late);
+            assert_eq!(receiver.get(1).unwrap().len(), 1);
+            drop(sender);
+            receiver.finish().unwrap();
+        }
     }
 
     #[test]
