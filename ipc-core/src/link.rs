@@ -1,8 +1,8 @@
 //! What the two halves of a connection share: segment, sockets, the peer's identity.
 
 use crate::doorbell::Barrier;
-use crate::layout::Geometry;
 use crate::layout::exchange::Exchange;
+use crate::layout::{Geometry, MAX_CAPACITY};
 use crate::os::admission::Peer;
 use crate::os::bell::Bell;
 use crate::os::files::Files;
@@ -193,7 +193,10 @@ impl PrivateQueues {
             Role::Server => (to_client_capacity, to_server_capacity),
             Role::Client => (to_server_capacity, to_client_capacity),
         };
-        let ring = |capacity| PrivateRing::new(capacity).ok_or(io::Error::from(io::ErrorKind::OutOfMemory));
+        // Twice what was agreed: each credit is a packet, and there are half as many then.
+        let ring = |capacity: u64| {
+            PrivateRing::new((2 * capacity).min(MAX_CAPACITY)).ok_or(io::Error::from(io::ErrorKind::OutOfMemory))
+        };
         Ok(Self { outgoing: ring(outgoing)?, incoming: ring(incoming)? })
     }
 }

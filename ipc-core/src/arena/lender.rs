@@ -8,10 +8,11 @@ use super::returns::Taker;
 use crate::doorbell::{Barrier, Sleeper};
 use crate::layout::descriptor::{MAX_REGIONS, Place, UNIT};
 use crate::layout::exchange::{BLOCKS, Exchange};
+use crate::os::processor;
 use crate::os::region::Region;
 use crate::os::segment::SegmentError;
 use crate::ring::Violation;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, spin_hint};
 use core::ptr::NonNull;
 use std::io;
 use std::string::String;
@@ -25,6 +26,11 @@ pub(crate) const REGION: u64 = 64 << 20;
 const ROUND: u64 = 4 << 20;
 /// ... or in so many of them: as many words of returned blocks as a cache line has, so that it is fetched once for all.
 const MAX_ROUND: u64 = 8;
+/// Blocks from this many bytes on are worth a short wait for one that is in a cache.
+const WAIT_FROM: u64 = 16 << 10;
+/// The most polls of such a wait, and the most blocks that are lent without one after it was in vain.
+const MAX_POLLS: u64 = 1024;
+const MAX_NO_WAITS: u32 = 256;
 /// A region that was not used for so long is given up.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -99,6 +105,9 @@ pub(crate) struct Lender {
     /// Bytes of all regions, and what they may grow to.
     size: u64,
     limit: u64,
+    /// Blocks to be lent without waiting for one, since that was in vain, and after the next time it is.
+    no_waits: u32,
+    next_no_waits: u32,
     dropped: Arc<Dropped>,
     /// There may be detached loans, or some were dropped since the last look.
     detached: bool,
@@ -121,6 +130,8 @@ impl Lender {
             regions: Vec::new(),
             size: 0,
             limit,
+            no_waits: 0,
+            next_no_waits: 1,
             dropped: Arc::default(),
             detached: false,
             label,
@@ -144,11 +155,35 @@ impl Lender {
             if let Some(part) = self.books.lend_warm(units) {
                 return self.lent(part);
             }
+            if len >= WAIT_FROM && self.await_warm(len)? {
+                return self.lend(len);
+            }
         }
         if let Some(part) = self.books.lend_cold(units) {
             return self.lent(part);
         }
         self.lend_late(len)
+    }
+
+    /// Waits shortly for a block to come back: about as long as the receiver reads one. A sender that runs far ahead instead writes to
+    /// memory that is in no cache, and both sides lose more than the wait. Where the receiver does not keep up, that is left more and more.
+    #[cold]
+    fn await_warm(&mut self, len: u64) -> Result<bool, Refused> {
+        if self.no_waits > 0 || processor::is_single() {
+            self.no_waits = self.no_waits.saturating_sub(1);
+            return Ok(false);
+        }
+        for _ in 0..(len >> 10).min(MAX_POLLS) {
+            if self.is_ready() {
+                self.next_no_waits = 1;
+                self.collect().map_err(Refused::Violation)?;
+                return Ok(true);
+            }
+            spin_hint();
+        }
+        self.no_waits = self.next_no_waits;
+        self.next_no_waits = (self.next_no_waits * 2).clamp(1, MAX_NO_WAITS);
+        Ok(false)
     }
 
     #[cold]

@@ -403,7 +403,9 @@ impl<T: Trust> Sender<T> {
 
     /// If the peer has not moved for an eighth of the ring: is it still there?
     fn check_stalled(&mut self) -> Result<(), SendError> {
-        if self.producer.take_stalled() && self.is_peer_gone() { Err(self.disconnected()) } else { Ok(()) }
+        // A socket says so by itself.
+        let asks = self.producer.take_stalled() && !self.link.mode.queues_in_socket();
+        if asks && self.is_peer_gone() { Err(self.disconnected()) } else { Ok(()) }
     }
 
     /// Before this side waits for room: the peer may wait for room too, and the space that our receiver has consumed and holds back
