@@ -75,7 +75,7 @@ fn limit(what: Limit, number: Option<u64>, before: Rlimit) {
         .expect("below the hard limit");
 }
 
-/// Bytes of the messages of [`limited`] on the lane under test, and of the ones that need nothing.
+/// Bytes of the messages of `limited` on the lane under test, and of the ones that need nothing.
 pub const LIMITED: (usize, usize) = (100_000, 500);
 
 /// Takes every descriptor that there can be; they come back with the value.
