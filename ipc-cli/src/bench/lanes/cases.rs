@@ -53,8 +53,8 @@ pub(super) const KERNEL: [usize; 4] = [64, 4 << 10, 32 << 10, 256 << 10];
 /// Blocks of the floor that take turns, as many of them ahead of the reader.
 const BLOCKS: [u64; 3] = [2, 4, 8];
 
-/// Messages ahead of the reader, where ours are limited as the floor's are.
-const FEW: u64 = 8;
+/// Messages ahead of the reader, where ours are limited: as many as the floor's, and some more.
+const AHEAD: [u64; 2] = [8, 32];
 
 /// From this size on the copied round trip should take at most [`LARGE_TARGET`] of the socket's.
 const LARGE: usize = 64 << 10;
@@ -109,9 +109,13 @@ pub(super) fn in_place(plan: &Plan<'_>, size: usize) -> Group {
         }
         let peers: Vec<usize> = (first..group.subjects.len()).collect();
         let free = plan.setting(Mode::Auto);
-        let mut limited = free;
-        limited.credit.messages = FEW;
-        for (setting, name) in [(free, format!("loan {verb}")), (limited, format!("loan {verb}, {FEW} ahead"))] {
+        let mut settings = vec![(free, format!("loan {verb}"))];
+        settings.extend(AHEAD.map(|ahead| {
+            let mut limited = free;
+            limited.credit.messages = ahead;
+            (limited, format!("loan {verb}, {ahead} ahead"))
+        }));
+        for (setting, name) in settings {
             let ours = move |duo: &Duo, messages| trip::in_place(duo, setting, source, size, messages);
             let comparison = Comparison {
                 ours: group.subjects.len(),
