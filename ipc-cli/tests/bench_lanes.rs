@@ -4,6 +4,7 @@ mod common;
 
 use common::{Scratch, ipc};
 use serde_json::Value;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const ROUNDS: u64 = 2;
 
@@ -12,7 +13,14 @@ fn has_two_processors() -> bool {
     std::thread::available_parallelism().is_ok_and(|count| count.get() >= 2)
 }
 
+/// One measurement at a time: two that poll would wait for each other's processors.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn measure(more: &[&str]) -> Value {
+    let _turn = turn();
     let rounds = ROUNDS.to_string();
     let words = ["bench", "lanes", "--rounds", &rounds, "--effort", "1", "--json"];
     ipc(&[&words, more].concat()).exits_with(0).json()
@@ -88,6 +96,7 @@ fn a_copied_message_stands_beside_the_fastest_socket_and_the_fastest_bare_memory
     let report = measure(&["--only", "copied", "--size", "4096"]);
     assert_eq!(targets(&report), [Some(1.0), None]);
     // Against blocking sides no socket polls.
+    let _turn = turn();
     let report = ipc(&"bench lanes --only copied --size 4096 --rounds 1 --effort 1 --wait block --json"
         .split(' ')
         .collect::<Vec<_>>())

@@ -12,7 +12,7 @@ use serde::Serialize;
 const ROUND_NS: f64 = 20e6;
 
 /// Messages of a round, at least.
-const LEAST: u64 = 4;
+const LEAST: u64 = 2;
 
 /// Measures so many messages: nanoseconds of each.
 pub(super) type Measure = Box<dyn Fn(&Duo, u64) -> Fallible<f64>>;

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 /// Messages that go before the clock starts, at least: an arena grows, its pages are touched, and offers are learnt.
-const LEAST_WARM_UP: u64 = 8;
+const LEAST_WARM_UP: u64 = 4;
 
 /// Bytes of the arena that a stream may take, and the most blocks: all of it is lent before the clock starts, since a producer that
 /// is faster than its consumer goes through all of it.
