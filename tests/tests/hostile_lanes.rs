@@ -664,6 +664,30 @@ fn a_connection_without_shared_memory_takes_none() {
     }
 }
 
+/// A receiver that follows a copy looks at memory alone.
+#[test]
+fn nothing_grows_where_records_travel_in_packets() {
+    let _guard = HangGuard::new(100);
+    for kind in [kind::STREAM, kind::OFFER] {
+        for way in 0..WAYS.len() {
+            let scratch = Scratch::new();
+            let mut listener = options().bind(scratch.socket()).unwrap();
+            let socket = raw::call(&scratch.socket(), &hello(2));
+            let mut server = listener.accept_timeout(SOON).unwrap();
+            let hostile = raw::welcomed(socket);
+            raw::send(&hostile.files, FILES, &[raw::memory(REGION, SEALS).as_fd()]).unwrap();
+            let region = Descriptor { kind: kind::REGION, files: 1, length: REGION, ..Descriptor::default() };
+            let message = Descriptor { kind, length: 5000, ..Descriptor::default() };
+            let [first, second] = region.words();
+            raw::send(&hostile.messages, &packet(0, 24, &[header(DESCRIBED | 16), first, second]), &[]).unwrap();
+            let [first, second] = message.words();
+            raw::send(&hostile.messages, &packet(24, 56, &[header(DESCRIBED | 24), first, second, 1]), &[]).unwrap();
+            let found = fault(&mut server, way, &hostile.messages);
+            assert_eq!(found, ("kind of a descriptor in a packet", kind), "way {way}");
+        }
+    }
+}
+
 #[test]
 fn credit_that_is_none_is_refused() {
     let _guard = HangGuard::new(100);

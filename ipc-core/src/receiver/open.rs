@@ -97,6 +97,11 @@ impl<T: Trust> Receiver<T> {
             let field = "kind of a descriptor where no memory is shared";
             return Err(Violation { field, value, min: Kind::Inline as u64, max: Kind::Abort as u64 });
         }
+        if self.link.mode.queues_in_socket() && matches!(kind, Kind::Stream | Kind::Offer) {
+            // Whoever follows a copy looks at memory alone; what comes in packets meanwhile, the peer's end too, would not be seen.
+            let field = "kind of a descriptor in a packet";
+            return Err(Violation { field, value, min: Kind::Inline as u64, max: Kind::Abort as u64 });
+        }
         if !self.incoming.pieces.is_empty() && !matches!(kind, Kind::Inline | Kind::Abort) {
             // Whatever begins with pieces ends with one.
             let field = "kind of a descriptor behind pieces";
