@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Hostile bytes. Usage: ./ci/fuzz.sh [short | long [SECONDS]]
-#   short  a million mutated states of a ring, a hundred thousand handshakes, twenty thousand segments; the same every time.
+#   short  a million mutated states of a ring, a hundred thousand handshakes, twenty thousand segments, twenty thousand connections with
+#          everything that lies beside the ring; the same every time.
 #          Under AddressSanitizer if there is a nightly toolchain. The default.
 #   long   cargo fuzz, so many seconds (default: 300) for each target; installs cargo-fuzz when it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 triple=$(rustc -vV | sed -n 's/^host: //p')
-targets=(segment handshake attach)
+targets=(segment handshake attach lanes)
 
 nightly() {
     command -v rustup >/dev/null 2>&1 && rustup run nightly rustc --version >/dev/null 2>&1

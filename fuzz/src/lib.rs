@@ -8,6 +8,7 @@ compile_error!("the targets reach private parts of ipc-core: build with RUSTFLAG
 
 pub mod attach;
 pub mod handshake;
+pub mod lanes;
 mod peer;
 mod script;
 pub mod segment;

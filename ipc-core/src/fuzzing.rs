@@ -3,12 +3,18 @@
 //! Promise: behind each door is the code that a connection runs, not a copy of it. Refusal: this is no interface; it exists
 //! under `--cfg fuzzing` alone, which `cargo fuzz` and `ci/fuzz.sh` set.
 
+use crate::connection::Connection;
 use crate::handshake::{self, Malformed, Refusal};
 use crate::layout::Geometry;
+use crate::link::{Link, Parts, Role};
+use crate::os::admission::Peer;
+use crate::os::fork::GuardedFd;
 use crate::os::segment::{Segment, SegmentError, SegmentOptions};
 use crate::ring::RingMemory;
 use crate::terms::{Credit, Mode, PayloadType, Terms};
+use crate::wait::WaitStrategy;
 use rustix::fd::OwnedFd;
+use std::io;
 use std::vec::Vec;
 
 /// The longest handshake packet that either side receives, in bytes.
@@ -160,5 +166,52 @@ impl Attached {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.0.size()
+    }
+}
+
+/// A client's end of a connection to a server that is played by hand.
+pub struct End {
+    /// The mode.
+    pub mode: Mode,
+    /// The segment, if memory is shared; of this geometry, in every mode.
+    pub memory: Option<OwnedFd>,
+    /// The capacities.
+    pub geometry: Geometry,
+    /// The sockets for messages, space and files.
+    pub sockets: [OwnedFd; 3],
+    /// What this end accepts, and what the other does: messages, bytes of arena, bytes in a message.
+    pub credits: [[u64; 3]; 2],
+}
+
+impl End {
+    /// The connection, as the handshake would have made it.
+    ///
+    /// # Errors
+    /// What is wrong with the segment, or what the system says.
+    pub fn connect(self) -> io::Result<Connection> {
+        let Self { mode, memory, geometry, sockets, credits } = self;
+        let attach = |fd| Segment::attach(fd, geometry.segment_size(), geometry, SegmentOptions::default());
+        let segment = memory.map(attach).transpose().map_err(io::Error::other)?;
+        let [messages, space, files] = sockets;
+        let [own_credit, peer_credit] = credits.map(|credit| terms(mode, credit, false).credit());
+        let link = Link::new(Parts {
+            role: Role::Client,
+            segment,
+            peer: Peer::of(&messages)?,
+            messages: GuardedFd::new(messages)?,
+            space: GuardedFd::new(space)?,
+            files: GuardedFd::new(files)?,
+            coalescing: None,
+            alarm: None,
+            membarrier: false,
+            mode,
+            geometry,
+            own_credit,
+            peer_credit,
+            label: "fuzz".into(),
+            lease: None,
+        })?;
+        // SAFETY: the link is new; nobody has the other halves but the one who plays the peer.
+        Ok(unsafe { Connection::new(link, WaitStrategy::Sleep) })
     }
 }

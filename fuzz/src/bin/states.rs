@@ -7,7 +7,7 @@
 //!
 //! Whatever ends the process (a panic, AddressSanitizer, a state that takes too long), the number of the state is told.
 
-use ipc_fuzz::{Random, attach, handshake, segment};
+use ipc_fuzz::{Random, attach, handshake, lanes, segment};
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 /// A target: its name, what runs one input, how many states are run unless told otherwise, and how long an input is.
 type Target = (&'static str, fn(&[u8]), u64, u64);
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 4] = [
     ("segment", segment::run, 1_000_000, 640),
     ("handshake", handshake::run, 100_000, 320),
     ("attach", attach::run, 20_000, 640),
+    ("lanes", lanes::run, 20_000, 960),
 ];
 
 /// Far longer than any state takes: microseconds in an optimised build.
