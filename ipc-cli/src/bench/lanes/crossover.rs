@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn lanes_that_do_not_meet_have_no_crossing() {
         let figures = [figure("kernel", 1024, 1.0), figure("arena", 1024, 2.0)];
-        let crossing = of(&figures, &router(Cost::new(1.0, 0.1).unwrap(), Cost::new(2.0, 0.1).unwrap()));
+        let crossing = of(&figures, &router(Cost::new(1.0, 0.1).unwrap(), Cost::new(10.0, 0.1).unwrap()));
         assert_eq!((crossing.measured, crossing.powers_of_two), (None, None));
         assert_eq!(crossing.formula, None);
     }
