@@ -49,6 +49,10 @@ pub(crate) trait Half {
     /// Raises the ticket.
     fn raise(&mut self);
     fn lower(&mut self);
+    /// Sleeps on `bell`, until there may be something to do, or the deadline passes.
+    fn sleep(&self, bell: &Bell, deadline: Deadline) -> io::Result<Slept> {
+        bell.sleep(deadline)
+    }
     fn exchange_processor(&self, own: u32) -> Option<u32>;
 }
 
@@ -159,7 +163,7 @@ impl Waiter {
                 return Ok(Waited::Ready);
             }
             self.sleeps += 1;
-            let slept = if half.is_peer_closed() { Ok(Slept::PeerGone) } else { bell.sleep(deadline) };
+            let slept = if half.is_peer_closed() { Ok(Slept::PeerGone) } else { half.sleep(bell, deadline) };
             half.lower();
             // What the peer published before it went, or the deadline passed, comes first.
             let waited = match slept? {

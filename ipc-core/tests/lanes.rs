@@ -122,3 +122,28 @@ fn files_of_a_batch_belong_to_the_message_that_was_asked_for_last() {
     assert_eq!(batch.try_next().unwrap().unwrap().to_vec(), b"without");
     assert!(batch.take_files().is_empty());
 }
+
+/// Credit that does not fit the socket is given while the receiver sleeps: the sender waits for it.
+#[test]
+fn credit_that_is_owed_reaches_a_sender_that_waits_while_its_receiver_sleeps() {
+    let mut credit = ipc_core::Credit::default();
+    credit.messages = 1 << 40;
+    let (mut server, mut client) = pair(ListenOptions::new().credit(credit), ConnectOptions::new().mode(Mode::Kernel));
+    server.set_wait_strategy(ipc_core::WaitStrategy::Sleep);
+    const SMALL: u64 = 400;
+    const LARGE: u64 = 100;
+    let receiving = std::thread::spawn(move || {
+        for _ in 0..SMALL + LARGE {
+            drop(server.recv().unwrap());
+        }
+    });
+    for _ in 0..SMALL {
+        client.send(&[1; 8]).unwrap();
+        // The receiver goes to sleep in between.
+        std::thread::sleep(Duration::from_micros(400));
+    }
+    for _ in 0..LARGE {
+        client.send_timeout(&[2; 60_000], Duration::from_secs(20)).unwrap();
+    }
+    receiving.join().unwrap();
+}

@@ -158,6 +158,17 @@ impl Bell {
         Drained::Some
     }
 
+    /// Sleeps until something comes here, there is room in another socket, or the deadline passes. For a socket with data.
+    pub(crate) fn sleep_or_room(&self, other: &Self, deadline: Deadline) -> io::Result<Slept> {
+        let timeout = deadline.left().and_then(|left| Timespec::try_from(left).ok());
+        let fds = &mut [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&other.socket, PollFlags::OUT)];
+        match poll(fds, timeout.as_ref()) {
+            Ok(0) => Ok(Slept::TimedOut),
+            Ok(_) | Err(Errno::INTR) => Ok(Slept::Woken),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Says, without sleeping, whether the peer has closed its end of this direction, or died.
     pub(crate) fn is_peer_gone(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];

@@ -115,10 +115,10 @@ impl Incoming {
         self.violation.take()
     }
 
-    /// Says whether a receiver that is about to sleep gives all credit back: not if each time costs a packet, and the sender does not
-    /// need it.
-    pub(super) fn flushes_credit(&self, link: &Link) -> bool {
-        self.inlet.is_none() || link.own_credit.messages != u64::MAX
+    /// Says whether a receiver that is about to sleep gives all credit back: not where each time costs a packet. The sender has been told of
+    /// all but an eighth then, of bytes and of messages, and that is enough for any record.
+    pub(super) fn flushes_credit(&self) -> bool {
+        self.inlet.is_none()
     }
 
     /// Says whether the next message was found to grow.

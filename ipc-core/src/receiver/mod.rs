@@ -12,7 +12,7 @@ mod open;
 use crate::error::RecvError;
 use crate::link::Link;
 use crate::message::{Body, Message, RecvBatch, Trust, Untrusted};
-use crate::os::bell::{Deadline, Drained};
+use crate::os::bell::{Bell, Deadline, Drained, Slept};
 use crate::ring::{Consumer, Payload, Place, RingStatus, Violation};
 use crate::wait::{Half, WaitStrategy, Waited, Waiter};
 use core::marker::PhantomData;
@@ -583,7 +583,7 @@ impl Half for Receiving<'_> {
     fn raise(&mut self) {
         // Space that is held back while this side sleeps could keep the peer from ever sending what it waits for. Not while a message
         // grows: its record was taken and is not consumed, and its sender waits for nothing.
-        if !self.incoming.is_growing() && self.incoming.flushes_credit(self.link) && self.consumer.flush_credit() {
+        if !self.incoming.is_growing() && self.incoming.flushes_credit() && self.consumer.flush_credit() {
             self.incoming.call(self.link);
         }
         self.consumer.raise();
@@ -591,6 +591,11 @@ impl Half for Receiving<'_> {
 
     fn lower(&mut self) {
         self.consumer.lower();
+    }
+
+    fn sleep(&self, bell: &Bell, deadline: Deadline) -> std::io::Result<Slept> {
+        // A sender that waits for credit which is owed to it sends nothing that would wake us.
+        if self.incoming.owes_credit { bell.sleep_or_room(&self.link.space, deadline) } else { bell.sleep(deadline) }
     }
 
     fn exchange_processor(&self, own: u32) -> Option<u32> {
