@@ -130,8 +130,8 @@ fn credit_that_is_owed_reaches_a_sender_that_waits_while_its_receiver_sleeps() {
     credit.messages = 1 << 40;
     let (mut server, mut client) = pair(ListenOptions::new().credit(credit), ConnectOptions::new().mode(Mode::Kernel));
     server.set_wait_strategy(ipc_core::WaitStrategy::Sleep);
-    const SMALL: u64 = 400;
-    const LARGE: u64 = 100;
+    const SMALL: u64 = 600;
+    const LARGE: u64 = 200;
     let receiving = std::thread::spawn(move || {
         for _ in 0..SMALL + LARGE {
             drop(server.recv().unwrap());
