@@ -148,7 +148,7 @@ impl<T: Trust> Sender<T> {
 
     /// A socket that is full has room again when the peer has consumed something, and the peer says so after a few messages.
     pub(super) fn note_full_socket(&mut self) {
-        self.lanes.last_need = Need::Consumed(self.producer.consumed() + 1);
+        self.lanes.last_need = Need::Consumed(self.producer.consumed().saturating_add(1));
     }
 
     /// A call gave up in the middle of a message: the peer forgets the pieces it has.
