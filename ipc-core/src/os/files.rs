@@ -43,9 +43,9 @@ impl Files {
         Self { socket }
     }
 
-    /// Sends files. `WouldBlock` while the peer has not taken enough of what was sent before.
+    /// Sends files. `WouldBlock` while the peer has not taken enough of what was sent before; see also [`is_too_many`].
     pub(crate) fn send(&self, files: &[BorrowedFd<'_>]) -> io::Result<()> {
-        sent(packet::send(&self.socket, &[IoSlice::new(&[FILES])], files))
+        packet::send(&self.socket, &[IoSlice::new(&[FILES])], files)
     }
 
     /// Sends the bytes of a message, at most [`MAX_BYTES`].
@@ -53,7 +53,7 @@ impl Files {
         let mut slices = Vec::with_capacity(parts.len() + 1);
         slices.push(IoSlice::new(&[BYTES]));
         slices.extend(parts.iter().map(|part| IoSlice::new(part)));
-        sent(packet::send(&self.socket, &slices, &[]))
+        packet::send(&self.socket, &slices, &[])
     }
 
     /// Waits until the socket has room again, the peer is gone or the deadline passes. False: it has passed.
@@ -140,14 +140,9 @@ fn after_reset<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Too many files on their way at a time is a full socket too.
-fn sent(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error()) => {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        result => result,
-    }
+/// Says whether there are too many files on their way, in all sockets of this user: no room in a socket tells when there are fewer.
+pub(crate) fn is_too_many(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error())
 }
 
 impl AsFd for Files {

@@ -14,6 +14,9 @@ use std::vec::Vec;
 /// Messages in packets after which the sender is told that they were consumed: fewer than its socket holds, however small they are.
 const TELL_AFTER: u64 = 32;
 
+/// Bytes of credit that are worth a packet before a receiver sleeps.
+const WORTH_A_PACKET: u64 = 4 << 10;
+
 /// The most memory that is kept for the pieces of another message, in bytes.
 pub(super) const MAX_SPARE: usize = 8 << 20;
 
@@ -115,10 +118,10 @@ impl Incoming {
         self.violation.take()
     }
 
-    /// Says whether a receiver that is about to sleep gives all credit back: not where each time costs a packet. The sender has been told of
-    /// all but an eighth then, of bytes and of messages, and that is enough for any record.
-    pub(super) fn flushes_credit(&self) -> bool {
-        self.inlet.is_none()
+    /// Says whether a receiver that is about to sleep gives all credit back. Where each time costs a packet, only what is worth one: the
+    /// sender has been told of all but an eighth, but one whose socket was full waits for any news.
+    pub(super) fn flushes_credit(&self, consumer: &Consumer<'static>) -> bool {
+        self.inlet.is_none() || consumer.held_back() >= WORTH_A_PACKET
     }
 
     /// Says whether the next message was found to grow.

@@ -583,7 +583,7 @@ impl Half for Receiving<'_> {
     fn raise(&mut self) {
         // Space that is held back while this side sleeps could keep the peer from ever sending what it waits for. Not while a message
         // grows: its record was taken and is not consumed, and its sender waits for nothing.
-        if !self.incoming.is_growing() && self.incoming.flushes_credit() && self.consumer.flush_credit() {
+        if !self.incoming.is_growing() && self.incoming.flushes_credit(self.consumer) && self.consumer.flush_credit() {
             self.incoming.call(self.link);
         }
         self.consumer.raise();

@@ -121,6 +121,12 @@ impl<'a> Consumer<'a> {
         self.next_gift = 0;
     }
 
+    /// Bytes that were consumed and not given back yet.
+    #[cfg(feature = "std")]
+    pub(crate) fn held_back(&self) -> u64 {
+        self.walk.position() - self.published
+    }
+
     /// Raises the ticket of a consumer that is about to sleep until there is a message. Look again before sleeping.
     pub fn raise(&mut self) {
         self.sleeper.raise(&self.memory.control().consumer_signals.ticket, self.barrier);

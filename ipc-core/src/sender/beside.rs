@@ -17,10 +17,13 @@ use crate::os::segment::SegmentError;
 use crate::router::Lane;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::io::{self, IoSlice};
+use std::time::Duration;
 use std::vec::Vec;
 
 /// The most messages in files of their own, or in packets beside the ring, that are sent and not consumed.
 const MAX_IN_FLIGHT: usize = 64;
+/// Time between two attempts while too many files are on their way in all sockets of this user.
+const TOO_MANY_PAUSE: Duration = Duration::from_millis(1);
 
 impl<T: Trust> Sender<T> {
     /// Sends files ahead of the record that they belong to.
@@ -43,9 +46,11 @@ impl<T: Trust> Sender<T> {
         send: impl Fn(&files::Files) -> io::Result<()>,
     ) -> Result<(), SendError> {
         loop {
+            let mut too_many = false;
             match send(&self.link.files) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if files::is_too_many(&error) => too_many = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     self.producer.mark_gone();
@@ -59,7 +64,14 @@ impl<T: Trust> Sender<T> {
                 self.note_full_socket();
                 return Err(SendError::WouldBlock { resource, needed, free });
             };
-            if !self.link.files.wait_for_room(deadline)? {
+            let goes_on = if too_many {
+                // Nothing tells when other connections have fewer.
+                std::thread::sleep(deadline.left().map_or(TOO_MANY_PAUSE, |left| left.min(TOO_MANY_PAUSE)));
+                !deadline.is_over()
+            } else {
+                self.link.files.wait_for_room(deadline)?
+            };
+            if !goes_on {
                 return Err(SendError::TimedOut { waited: deadline.waited(), resource, needed, free });
             }
         }

@@ -144,7 +144,7 @@ impl<T: Trust> Sender<T> {
     ) -> Result<Lent, SendError> {
         if self.lanes.lent >= TRIM_AFTER {
             self.lanes.lent = 0;
-            self.trim_regions(None)?;
+            self.trim_regions(None, Patience::None, &mut None)?;
         }
         loop {
             let Some(lender) = &mut self.lanes.lender else { return Err(self.no_lane(Lane::Arena, len)) };
@@ -155,7 +155,7 @@ impl<T: Trust> Sender<T> {
                     continue;
                 }
                 Err(Refused::Trim) => {
-                    self.trim_regions(Some(Duration::ZERO))?;
+                    self.trim_regions(Some(Duration::ZERO), patience, made)?;
                     continue;
                 }
                 Err(Refused::Full { needed, free }) => Shortage { resource: Resource::Arena, needed, free },
@@ -195,8 +195,14 @@ impl<T: Trust> Sender<T> {
         Ok(())
     }
 
-    /// Gives regions up that lie idle, as far as there is room in the ring to say so. Returns their bytes.
-    pub(super) fn trim_regions(&mut self, idle: Option<Duration>) -> Result<u64, SendError> {
+    /// Gives regions up that lie idle, as far as there is room in the ring to say so, or comes to be while `patience` lasts. Returns
+    /// their bytes.
+    pub(super) fn trim_regions(
+        &mut self,
+        idle: Option<Duration>,
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<u64, SendError> {
         let mut bytes = 0;
         loop {
             let Some(lender) = &mut self.lanes.lender else { return Ok(bytes) };
@@ -208,7 +214,7 @@ impl<T: Trust> Sender<T> {
                 None => lender.long_idle_region(),
             };
             let Some(number) = found else { return Ok(bytes) };
-            match self.claim_slow(descriptor::SIZE as usize, Patience::None, &mut None) {
+            match self.claim_slow(descriptor::SIZE as usize, patience, made) {
                 Ok(()) => {}
                 // Later, then: nobody waits for it.
                 Err(SendError::WouldBlock { .. }) if idle.is_none() => return Ok(bytes),

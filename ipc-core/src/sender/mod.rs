@@ -272,7 +272,7 @@ impl<T: Trust> Sender<T> {
     /// As [`Sender::try_send`].
     pub fn trim(&mut self, idle: Duration) -> Result<u64, SendError> {
         self.check()?;
-        self.trim_regions(Some(idle))
+        self.trim_regions(Some(idle), Patience::None, &mut None)
     }
 
     /// Messages sent since the connection began.
