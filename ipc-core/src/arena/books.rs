@@ -222,6 +222,17 @@ impl Books {
         matches!(self.blocks.get(usize::from(number)), Some(Block::Out(_)))
     }
 
+    /// Says whether `len` bytes at a place are those of a block that the peer has, or its first.
+    pub(super) fn is_out_with(&self, place: Place, len: u64) -> bool {
+        match self.blocks.get(usize::from(place.block())) {
+            Some(Block::Out(lent)) => {
+                let there = lent.region == place.region() && u64::from(lent.part.offset) == place.unit();
+                there && len <= u64::from(lent.units) * UNIT
+            }
+            _ => false,
+        }
+    }
+
     /// Numbers of the blocks that the peer has.
     pub(super) fn out(&self) -> impl Iterator<Item = u16> {
         self.blocks.iter().enumerate().filter(|(_, block)| matches!(block, Block::Out(_))).map(|(at, _)| at as u16)
@@ -312,6 +323,23 @@ mod tests {
                 assert!(books.lend(request * UNIT).is_some(), "{request} of {region} units");
             }
         }
+    }
+
+    #[test]
+    fn only_the_bytes_of_a_block_that_is_out_are_found_in_it() {
+        let mut books = Books::new();
+        books.add(0, 1 << 20);
+        let place = books.lend(300).map(|part| part.place).unwrap();
+        assert!(!books.is_out_with(place, 300));
+        books.send(place.block());
+        assert!(books.is_out_with(place, 0) && books.is_out_with(place, 3 * UNIT));
+        assert!(!books.is_out_with(place, 3 * UNIT + 1));
+        let (block, unit) = (place.block(), place.unit());
+        for other in [Place::new(1, block, unit), Place::new(0, block + 1, unit), Place::new(0, block, unit + 1)] {
+            assert!(!books.is_out_with(other, 1));
+        }
+        assert!(books.take_back(block.into()));
+        assert!(!books.is_out_with(place, 300));
     }
 
     #[test]

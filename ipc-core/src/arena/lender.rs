@@ -298,12 +298,14 @@ impl Lender {
         Some(region.memory.clone())
     }
 
-    /// The bytes of a message that was sent and not taken, for a sender that takes it back.
+    /// The bytes of a message that was sent and not taken, for a sender that takes it back. `None` if the peer has no such block.
     pub(crate) fn bytes(&self, place: Place, len: u64) -> Option<NonNull<u8>> {
         let region = self.regions.get(usize::from(place.region()))?.as_ref()?;
-        let start = place.unit() * UNIT;
-        let inside = start.checked_add(len).is_some_and(|end| end <= region.memory.size());
-        inside.then(|| NonNull::new(region.memory.pointer(start))).flatten()
+        if !self.books.is_out_with(place, len) {
+            return None;
+        }
+        // What is lent lies inside its region.
+        NonNull::new(region.memory.pointer(place.unit() * UNIT))
     }
 
     /// Notes that a block was sent.

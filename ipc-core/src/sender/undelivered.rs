@@ -9,6 +9,7 @@ use super::lanes::Lanes;
 use crate::error::SendError;
 use crate::layout::Mark;
 use crate::layout::descriptor::{Descriptor, Kind};
+use crate::layout::exchange::BLOCKS;
 use crate::os::payload::Sealed;
 use crate::ring::{Producer, Violation};
 use std::vec::Vec;
@@ -122,6 +123,8 @@ impl Lanes {
         let mut messages = Vec::new();
         let mut records = producer.undelivered()?;
         let mut parts = Vec::new();
+        // A hostile peer can write the records: each block is copied once, so that they cannot name more bytes than were sent.
+        let mut copied = std::vec![false; BLOCKS as usize];
         while let Some(record) = records.next_payload()? {
             if number < first {
                 number += u64::from(record.ends_message());
@@ -145,7 +148,18 @@ impl Lanes {
                             Some(whole) => parts = whole,
                             None => parts.extend(record.behind_descriptor().to_vec()),
                         },
-                        Kind::Block | Kind::Stream => parts.extend(self.block(&descriptor)?),
+                        Kind::Block | Kind::Stream => {
+                            let block = descriptor.place.block();
+                            match copied.get_mut(usize::from(block)) {
+                                Some(copied) if !*copied => *copied = true,
+                                _ => {
+                                    let (value, max) = (block.into(), BLOCKS - 1);
+                                    let field = "block of an undelivered message (one for each)";
+                                    return Err(Violation { field, value, min: 0, max }.into());
+                                }
+                            }
+                            parts.extend(self.block(&descriptor)?);
+                        }
                         Kind::File | Kind::Packet => parts.extend(self.in_flight(number, &descriptor)?),
                     }
                 }
