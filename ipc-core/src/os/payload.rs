@@ -13,6 +13,7 @@ const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFla
 
 /// A message that is being written.
 pub(crate) struct Draft {
+    /// Dropped before the mapping it covers.
     fd: GuardedFd,
     map: Option<MmapRaw>,
     len: u64,
@@ -23,8 +24,14 @@ impl Draft {
     pub(crate) fn new(label: &str, len: u64) -> Result<Self, SegmentError> {
         let options = SegmentOptions { reserve: len > 0, prefault: false, huge_pages: false };
         let (fd, _) = segment::allocate(label, len, options)?;
-        let fd = segment::guard(fd)?;
+        let mut fd = segment::guard(fd)?;
         let map = map(&fd, len, true)?;
+        if let Some(map) = &map {
+            // A child that could write would also keep the message from being sealed.
+            segment::keep_from_children(map)?;
+            // SAFETY: the mapping is dropped after the guard, or uncovered before, and children do not inherit it.
+            unsafe { fd.cover(map.as_mut_ptr().cast(), map.len()) };
+        }
         Ok(Self { fd, map, len })
     }
 
@@ -49,6 +56,8 @@ impl Draft {
 
     /// Ends the writing for good.
     pub(crate) fn seal(mut self) -> Result<Sealed, SegmentError> {
+        // SAFETY: covers nothing any more, before the mapping goes.
+        unsafe { self.fd.cover(core::ptr::null_mut(), 0) };
         // The kernel refuses the seal while a mapping can write.
         self.map = None;
         fcntl_add_seals(&self.fd, SEALS | SealFlags::SEAL).map_err(segment::os("sealing a message"))?;
@@ -120,6 +129,7 @@ fn map(fd: &impl AsRawFd, len: u64, writable: bool) -> Result<Option<MmapRaw>, S
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::os::fork::tests::Child;
 
     #[test]
     fn a_sealed_message_is_read_as_it_was_written_and_stays_so() {
@@ -150,6 +160,26 @@ mod tests {
         assert!(
             matches!(refused, Err(SegmentError::Field { value: v, expected: e, .. }) if (v, e) == (value, expected))
         );
+    }
+
+    #[test]
+    fn a_child_forked_while_a_message_is_written_neither_writes_it_nor_keeps_it_from_being_sealed() {
+        let draft = Draft::new("test", 5000).unwrap();
+        // SAFETY: inside the message, here and in the child.
+        let write = |byte| unsafe { draft.pointer().write_volatile(byte) };
+        write(1);
+        let writing = Child::start(|| {
+            write(2);
+            0
+        });
+        assert_eq!(writing.code(), 0);
+        let _idle = Child::start(|| {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            0
+        });
+        let sealed = draft.seal().unwrap();
+        // SAFETY: inside the message.
+        assert_eq!(unsafe { sealed.open().unwrap().pointer().read() }, 1);
     }
 
     #[test]
