@@ -263,7 +263,8 @@ impl<T: Trust> Receiver<T> {
         };
         let mut half = Receiving { consumer: &mut self.consumer, incoming: &mut self.incoming, link: &self.link };
         half.raise();
-        let ready = half.is_ready() || half.is_peer_closed();
+        // Credit that is owed is given as soon as its socket has room, which the descriptor does not tell: not to be slept on.
+        let ready = half.is_ready() || half.is_peer_closed() || half.incoming.owes_credit;
         if ready {
             half.lower();
         }
@@ -524,6 +525,10 @@ impl<T: Trust> Receiver<T> {
             return Ok(None);
         }
         self.empty_polls = 0;
+        // A receiver that never sleeps tells now what it would have told before sleeping.
+        if self.incoming.flushes_credit(&self.consumer) && self.consumer.flush_credit() {
+            self.incoming.call(&self.link);
+        }
         if !closed && !self.link.messages.is_peer_gone() {
             return Ok(None);
         }
