@@ -486,7 +486,7 @@ pub(crate) mod tests {
 
     /// Whether `fd` reports a hang-up within ten seconds.
     fn hangs_up(fd: impl AsFd) -> bool {
-        let wait = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let wait = Timespec { tv_sec: 60, tv_nsec: 0 };
         let mut watched = [PollFd::new(&fd, PollFlags::empty())];
         poll(&mut watched, Some(&wait)) == Ok(1) && watched[0].revents().contains(PollFlags::HUP)
     }
