@@ -216,6 +216,15 @@ impl<'r, T: Trust> Message<'r, T> {
         sealed.then(|| unsafe { core::slice::from_raw_parts(self.start, self.len) })
     }
 
+    /// How many files are beside the message, as far as they were not taken.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        match &*self.hold {
+            Hold::Other(other) => other.files.len(),
+            _ => 0,
+        }
+    }
+
     /// The files that came beside the message; none are left in it. Those that are not taken are closed with the message.
     #[must_use]
     pub fn take_files(&mut self) -> Vec<OwnedFd> {
@@ -250,7 +259,8 @@ impl<T: Trust> Drop for Message<'_, T> {
     }
 }
 
-/// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped.
+/// A message of a batch, until the next one is asked for. Its bytes stay in place until the batch is dropped: what [`View::as_ptr`] gave
+/// is valid as long.
 pub struct View<'b, T: Trust = Untrusted> {
     start: *const u8,
     len: usize,
@@ -312,8 +322,8 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
 
     #[cold]
     fn open(&mut self, payload: Payload) -> Result<Option<View<'_, T>>, crate::RecvError> {
-        if self.taken > 0 && !payload.is_described() {
-            // A message in pieces is taken out of the ring piece by piece, and what the batch has must stay.
+        if self.taken > 0 && self.receiver.in_block(&payload).is_none() {
+            // News, and messages that came otherwise, may give space back, and what the batch has must stay: they begin the next one.
             self.place.go_back(&payload);
             return Ok(None);
         }
@@ -328,6 +338,29 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         }
         self.taken += 1;
         Ok(Some(View { start, len, batch: PhantomData, trust: PhantomData }))
+    }
+
+    /// The lane of messages whose bytes are in their records: that of all but those that [`last_beside`](Self::last_beside) tells of.
+    #[must_use]
+    pub fn queue_lane(&self) -> Lane {
+        self.receiver.queue_lane()
+    }
+
+    /// Of the message that was asked for last, if it has something beside its record: its lane, whether nobody can write its bytes any
+    /// more, and how many files are beside it that were not taken.
+    #[inline]
+    #[must_use]
+    pub fn last_beside(&self) -> Option<(Lane, bool, usize)> {
+        if !self.last_holds {
+            return None;
+        }
+        self.holds.last().map(|hold| {
+            let (sealed, files) = match hold {
+                Hold::Other(other) => (other.file.is_some() || other.bytes.is_some(), other.files.len()),
+                _ => (false, 0),
+            };
+            (self.receiver.lane_of(hold), sealed, files)
+        })
     }
 
     /// The files that came beside the message that was asked for last; none are left in it.

@@ -36,8 +36,14 @@ macro_rules! common_options {
 
         /// Says that every message is a `P`, or a sequence of them. A peer that says so of another type, by name, size or alignment, is
         /// refused; one that says nothing is not.
-        pub fn payload<P: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(mut self) -> Self {
-            self.payload = Some(crate::PayloadType::of::<P>());
+        pub fn payload<P: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(self) -> Self {
+            self.payload_type(crate::PayloadType::of::<P>())
+        }
+
+        /// As [`payload`](Self::payload), for a type that is given by name, size and alignment: for peers in other languages, which do not
+        /// know the names of Rust's types.
+        pub fn payload_type(mut self, payload: crate::PayloadType) -> Self {
+            self.payload = Some(payload);
             self
         }
 

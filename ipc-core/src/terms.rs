@@ -115,11 +115,20 @@ impl PayloadType {
     /// That of `T`.
     #[must_use]
     pub fn of<T: FromBytes + IntoBytes + Immutable>() -> Self {
-        let full = core::any::type_name::<T>().as_bytes();
-        let kept = &full[full.len().saturating_sub(NAME)..];
-        let mut name = [0; NAME];
-        name[..kept.len()].copy_from_slice(kept);
-        Self { size: size_of::<T>() as u64, align: align_of::<T>() as u64, name }
+        Self { size: size_of::<T>() as u64, align: align_of::<T>() as u64, name: cut(core::any::type_name::<T>()) }
+    }
+
+    /// That of a type that this program knows by name, size and alignment in bytes only: of one that is made while it runs, or of a
+    /// program in another language. A name of more than 64 bytes is cut at the front. `None` if the alignment is no power of two.
+    ///
+    /// # Examples
+    /// ```
+    /// let pose = ipc_core::PayloadType::named("robot::Pose", 56, 8).expect("a power of two");
+    /// assert_eq!((pose.name().as_str(), pose.size(), pose.align()), ("robot::Pose", 56, 8));
+    /// ```
+    #[must_use]
+    pub fn named(name: &str, size: u64, align: u64) -> Option<Self> {
+        align.is_power_of_two().then(|| Self { size, align, name: cut(name) })
     }
 
     /// Size in bytes.
@@ -158,6 +167,14 @@ impl core::fmt::Debug for PayloadType {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{} ({} bytes, aligned to {})", self.name(), self.size, self.align)
     }
+}
+
+/// The end of a name, as it travels.
+fn cut(name: &str) -> [u8; NAME] {
+    let kept = &name.as_bytes()[name.len().saturating_sub(NAME)..];
+    let mut cut = [0; NAME];
+    cut[..kept.len()].copy_from_slice(kept);
+    cut
 }
 
 /// What one side says of itself, as it travels in hello and welcome.

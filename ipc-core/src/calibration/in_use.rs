@@ -87,7 +87,33 @@ pub fn in_use() -> &'static InUse {
     KNOWN.in_use(|| InUse::find(std::env::var_os(VARIABLE).as_deref(), Calibration::load))
 }
 
+/// Measures now, for at most [`QUICK_BUDGET`], keeps what was found for this boot and uses it; a process measures once. `None` if the
+/// machine was too busy for a measurement to be believed, or another thread measures at the moment: the costs in use stay.
+///
+/// Without it a process measures by itself once that pays, unless it may not ([`InUse::may_measure`]); for a measurement between two
+/// processes there is `ipc calibrate`.
+///
+/// # Examples
+/// ```no_run
+/// let costs = ipc_core::calibration::measure_now().unwrap_or(ipc_core::calibration::in_use());
+/// println!("{}", costs.calibration().origin());
+/// ```
+pub fn measure_now() -> Option<&'static InUse> {
+    KNOWN.measure_now(measure)
+}
+
 impl Known {
+    fn measure_now(&self, measure: impl FnOnce() -> Option<InUse>) -> Option<&InUse> {
+        // Relaxed: as in `spend`.
+        if self.measured.get().is_none()
+            && !self.is_taken.swap(true, Ordering::Relaxed)
+            && let Some(measured) = measure()
+        {
+            let _ = self.measured.set(measured);
+        }
+        self.measured.get()
+    }
+
     const fn new() -> Self {
         Self {
             found: OnceLock::new(),
@@ -202,6 +228,18 @@ mod tests {
     fn find(value: &str, load: fn() -> Result<Calibration, LoadError>) -> (Origin, bool, Option<String>) {
         let found = InUse::find(Some(OsStr::new(value)), load);
         (found.calibration.origin(), found.may_measure, found.note)
+    }
+
+    #[test]
+    fn who_asks_for_a_measurement_gets_one_and_a_process_has_one_only() {
+        let known = Known::new();
+        assert!(known.measure_now(|| Some(in_use_of(measured()))).is_some());
+        let again = known.measure_now(|| panic!("measured twice")).expect("what was measured");
+        assert_eq!(again.calibration().origin(), Origin::Quick);
+
+        let busy = Known::new();
+        assert!(busy.measure_now(|| None).is_none());
+        assert!(busy.measure_now(|| panic!("it would do no better")).is_none());
     }
 
     #[test]

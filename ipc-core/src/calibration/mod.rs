@@ -53,7 +53,7 @@ mod quick;
 pub use crate::os::machine::Machine;
 pub use cache::{LoadError, StoreError};
 pub use format::{FORMAT_VERSION, FormatError};
-pub use in_use::{InUse, VARIABLE, in_use};
+pub use in_use::{InUse, VARIABLE, in_use, measure_now};
 pub use quick::QUICK_BUDGET;
 
 pub(crate) use in_use::Refresh;

@@ -125,7 +125,6 @@ impl<T: Trust> Receiver<T> {
     }
 
     /// The place of the next message if there is one that is complete. It never waits; whoever gets it goes back there.
-    #[cfg(feature = "tokio")]
     pub(crate) fn try_find(&mut self) -> Result<Option<Place>, RecvError> {
         loop {
             let place = self.consumer.place();
@@ -155,12 +154,42 @@ impl<T: Trust> Receiver<T> {
     /// As [`Receiver::recv`].
     #[inline]
     pub fn recv_batch(&mut self, limit: u64) -> Result<RecvBatch<'_, T>, RecvError> {
+        self.recv_batch_with(limit, Deadline::never)
+    }
+
+    /// As [`Receiver::recv_batch`]; waits for the first message for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_timeout`].
+    #[inline]
+    pub fn recv_batch_timeout(&mut self, limit: u64, timeout: Duration) -> Result<RecvBatch<'_, T>, RecvError> {
+        self.recv_batch_with(limit, || Deadline::after(timeout))
+    }
+
+    /// Up to `limit` messages that are there, if there is one. It never waits.
+    ///
+    /// # Errors
+    /// As [`Receiver::try_recv`].
+    #[inline]
+    pub fn try_recv_batch(&mut self, limit: u64) -> Result<Option<RecvBatch<'_, T>>, RecvError> {
+        match self.try_find()? {
+            Some(place) => {
+                self.consumer.go_to(place);
+                Ok(Some(RecvBatch::new(self, place, limit.max(1))))
+            }
+            None => Ok(None),
+        }
+    }
+
+    #[inline(always)]
+    fn recv_batch_with(&mut self, limit: u64, deadline: impl Fn() -> Deadline) -> Result<RecvBatch<'_, T>, RecvError> {
         // There is a message, or news of one; the batch takes it again.
-        let (place, record) = self.wait_in_place(Deadline::never, &mut None)?;
+        let mut made = None;
+        let (place, record) = self.wait_in_place(&deadline, &mut made)?;
         self.consumer.go_to(place);
         if !record.is_plain() {
             // Messages that grow, and news that are none, are waited for here: a batch does not wait.
-            let place = self.wait_for_message()?;
+            let place = self.wait_for_message(&deadline, &mut made)?;
             return Ok(RecvBatch::new(self, place, limit.max(1)));
         }
         Ok(RecvBatch::new(self, place, limit.max(1)))
@@ -175,6 +204,15 @@ impl<T: Trust> Receiver<T> {
     #[inline]
     pub fn recv_into(&mut self, target: &mut [u8]) -> Result<usize, RecvError> {
         self.recv_into_with(target, Deadline::never)
+    }
+
+    /// As [`Receiver::recv_into`], if a message is there. It never waits, not even for one that is still being copied.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_into`].
+    pub fn try_recv_into(&mut self, target: &mut [u8]) -> Result<Option<usize>, RecvError> {
+        let body = self.try_take(target.len())?;
+        body.map(|body| Ok(Message::new(self, body).copy_to(target)?)).transpose()
     }
 
     /// As [`Receiver::recv_into`], for at most `timeout`.
@@ -441,17 +479,20 @@ impl<T: Trust> Receiver<T> {
 
     /// Waits until the next record is a message that is complete, and says where it is.
     #[cold]
-    fn wait_for_message(&mut self) -> Result<Place, RecvError> {
-        let mut made = None;
+    fn wait_for_message(
+        &mut self,
+        deadline: &impl Fn() -> Deadline,
+        made: &mut Option<Deadline>,
+    ) -> Result<Place, RecvError> {
         loop {
-            let (place, record) = self.wait_in_place(Deadline::never, &mut made)?;
+            let (place, record) = self.wait_in_place(deadline, made)?;
             if record.is_plain() {
                 self.consumer.go_to(place);
                 return Ok(place);
             }
             if let Some(descriptor) = self.interpret(&record)? {
                 while self.is_growing(&descriptor)? {
-                    let waited = self.wait_ready(Deadline::never, &mut made);
+                    let waited = self.wait_ready(deadline, made);
                     if waited.is_err() {
                         self.incoming.growing_is_over();
                         self.consumer.go_back(&record);
@@ -461,6 +502,7 @@ impl<T: Trust> Receiver<T> {
                 self.consumer.go_back(&record);
                 return Ok(self.consumer.place());
             }
+            self.look_at_clock(deadline, made)?;
         }
     }
 

@@ -35,7 +35,7 @@ impl<E: Into<RecvError>> From<E> for Unopened {
 impl<T: Trust> Receiver<T> {
     /// The message of a record, if it lies in a block and is complete: the usual case of those that are not plain.
     #[inline(always)]
-    pub(super) fn in_block(&self, record: &Payload) -> Option<Body> {
+    pub(crate) fn in_block(&self, record: &Payload) -> Option<Body> {
         let (length, place) = record.plain_block()?;
         if length > self.incoming.max_message {
             return None;
@@ -251,7 +251,7 @@ impl<T: Trust> Receiver<T> {
     }
 
     /// The lane of messages whose bytes are in their records.
-    pub(super) fn queue_lane(&self) -> Lane {
+    pub(crate) fn queue_lane(&self) -> Lane {
         if self.incoming.inlet.is_some() { Lane::Kernel } else { Lane::Inline }
     }
 

@@ -156,13 +156,33 @@ impl<T: Trust> Sender<T> {
     /// # Errors
     /// As [`Sender::send`], with the loan; it is refused too if another sender made it.
     pub fn send_loan(&mut self, loan: DetachedLoan) -> Result<(), Unsent> {
+        self.send_loan_with(loan, Patience::Endless)
+    }
+
+    /// As [`Sender::send_loan`], if the ring has room now.
+    ///
+    /// # Errors
+    /// As [`Sender::send_loan`], and [`SendError::WouldBlock`].
+    pub fn try_send_loan(&mut self, loan: DetachedLoan) -> Result<(), Unsent> {
+        self.send_loan_with(loan, Patience::None)
+    }
+
+    /// As [`Sender::send_loan`]; waits for room for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_loan`], and [`SendError::TimedOut`].
+    pub fn send_loan_timeout(&mut self, loan: DetachedLoan, timeout: Duration) -> Result<(), Unsent> {
+        self.send_loan_with(loan, Patience::Until(timeout))
+    }
+
+    fn send_loan_with(&mut self, loan: DetachedLoan, patience: Patience) -> Result<(), Unsent> {
         let unsent = |loan, error| Err(Unsent { loan, error });
         let own = self.lanes.lender().is_some_and(|lender| Arc::ptr_eq(lender.dropped(), &loan.dropped));
         if !own {
             let error = self.no_lane(crate::Lane::Arena, loan.len as u64);
             return unsent(loan, error);
         }
-        if let Err(error) = self.check().and_then(|()| self.prepare_record(&[], Patience::Endless, &mut None)) {
+        if let Err(error) = self.check().and_then(|()| self.prepare_record(&[], patience, &mut None)) {
             return unsent(loan, error);
         }
         self.publish_block(loan.lent, Kind::Block, loan.len as u64, 0);

@@ -157,6 +157,22 @@ impl<T: Trust> Sender<T> {
         self.send_slow(&Content::new(slices), &[], Patience::Endless)
     }
 
+    /// As [`Sender::send_vectored`], if there is room now.
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`].
+    pub fn try_send_vectored(&mut self, slices: &[&[u8]]) -> Result<(), SendError> {
+        self.send_slow(&Content::new(slices), &[], Patience::None)
+    }
+
+    /// As [`Sender::send_vectored`]; waits for room for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`].
+    pub fn send_vectored_timeout(&mut self, slices: &[&[u8]], timeout: Duration) -> Result<(), SendError> {
+        self.send_slow(&Content::new(slices), &[], Patience::Until(timeout))
+    }
+
     /// Sends a copy of `message` with files beside it: the receiver gets descriptors of its own for the same open files, sockets or
     /// buffers. At most 63; they stay open here. Waits for room.
     ///
@@ -172,6 +188,19 @@ impl<T: Trust> Sender<T> {
     /// As [`Sender::send_with_files`], and [`SendError::WouldBlock`].
     pub fn try_send_with_files(&mut self, message: &[u8], files: &[BorrowedFd<'_>]) -> Result<(), SendError> {
         self.send_slow(&Content::of(message), files, Patience::None)
+    }
+
+    /// As [`Sender::send_with_files`]; waits for room for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_with_files`], and [`SendError::TimedOut`].
+    pub fn send_with_files_timeout(
+        &mut self,
+        message: &[u8],
+        files: &[BorrowedFd<'_>],
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.send_slow(&Content::of(message), files, Patience::Until(timeout))
     }
 
     /// Reserves a message of `len` bytes in the ring, to be written in place; waits for room. The bytes are not zeroed. For longer

@@ -1,0 +1,198 @@
+//! Why the last call of a thread failed: kept as it is, put into words only for who asks.
+
+use crate::result::ipc_result::{self, *};
+use ipc_core::router::RouterError;
+use ipc_core::{AcceptError, BindError, ConnectError, DialError, ListenError, RecvError, SendError};
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int};
+use std::fmt;
+use std::io;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Send(SendError),
+    Recv(RecvError),
+    Listen(ListenError),
+    Accept(AcceptError),
+    Connect(ConnectError),
+    Route(RouterError),
+    /// No message now, or no client.
+    Nothing(&'static str),
+    /// An argument that is null.
+    Null(&'static str),
+    /// An argument that is out of range.
+    Invalid(String),
+    /// A loan that cannot be detached.
+    NotInArena,
+    /// A handle, or half of it, that this process has closed.
+    Closed(&'static str),
+    /// What is open, or is not.
+    Busy(&'static str),
+    Defect(String),
+}
+
+impl Failure {
+    pub(crate) fn invalid(argument: &str, value: impl fmt::Display, allowed: &str) -> Self {
+        Self::Invalid(format!("{argument} is {value}; allowed: {allowed}"))
+    }
+
+    pub(crate) fn result(&self) -> ipc_result {
+        match self {
+            Self::Send(error) => of_send(error),
+            Self::Recv(error) => match error {
+                RecvError::TimedOut { .. } => IPC_TIMED_OUT,
+                RecvError::Disconnected { closed: true, .. } => IPC_DISCONNECTED,
+                RecvError::Disconnected { closed: false, .. } => IPC_PEER_DIED,
+                RecvError::TooShort(_) => IPC_TOO_SHORT,
+                RecvError::Violation(_) => IPC_VIOLATION,
+                RecvError::Forked => IPC_FORKED,
+                _ => IPC_SYSTEM,
+            },
+            Self::Listen(error) => match error {
+                ListenError::Bind(BindError::AddressInUse { .. }) => IPC_ADDRESS_IN_USE,
+                ListenError::Bind(BindError::Address(_)) | ListenError::Address(_) => IPC_BAD_ADDRESS,
+                ListenError::Bind(BindError::Mode { .. }) | ListenError::Capacity { .. } => IPC_INVALID,
+                _ => IPC_SYSTEM,
+            },
+            Self::Accept(error) => match error {
+                AcceptError::TimedOut { .. } => IPC_TIMED_OUT,
+                AcceptError::Forked => IPC_FORKED,
+                _ => IPC_SYSTEM,
+            },
+            Self::Connect(error) => of_connect(error),
+            Self::Route(error) => match error {
+                RouterError::MissingLane { .. } | RouterError::NoLane => IPC_NO_LANE,
+                _ => IPC_INVALID,
+            },
+            Self::Nothing(_) => IPC_WOULD_BLOCK,
+            Self::Null(_) | Self::Invalid(_) => IPC_INVALID,
+            Self::NotInArena => IPC_NO_LANE,
+            Self::Closed(_) => IPC_CLOSED,
+            Self::Busy(_) => IPC_BUSY,
+            Self::Defect(_) => IPC_DEFECT,
+        }
+    }
+
+    /// The system's number for it, if it was the system.
+    fn errno(&self) -> Option<c_int> {
+        let source = match self {
+            Self::Send(SendError::Os(source) | SendError::Memory { source, .. }) => Some(source),
+            Self::Recv(RecvError::Os(source)) => Some(source),
+            Self::Listen(ListenError::Events(source)) => Some(source),
+            Self::Accept(AcceptError::Os { source, .. }) => Some(source),
+            Self::Connect(ConnectError::Os { source, .. }) => Some(source),
+            _ => None,
+        };
+        source.and_then(io::Error::raw_os_error)
+    }
+}
+
+fn of_send(error: &SendError) -> ipc_result {
+    match error {
+        SendError::TooLarge { .. } => IPC_TOO_LARGE,
+        SendError::WouldBlock { .. } => IPC_WOULD_BLOCK,
+        SendError::TimedOut { .. } => IPC_TIMED_OUT,
+        SendError::Memory { .. } => IPC_NO_MEMORY,
+        SendError::TooManyFiles { .. } => IPC_TOO_MANY_FILES,
+        SendError::Lane { .. } => IPC_NO_LANE,
+        SendError::Disconnected { .. } => IPC_DISCONNECTED,
+        SendError::Violation(_) => IPC_VIOLATION,
+        SendError::Forked => IPC_FORKED,
+        _ => IPC_SYSTEM,
+    }
+}
+
+fn of_connect(error: &ConnectError) -> ipc_result {
+    match error {
+        ConnectError::Address(_) => IPC_BAD_ADDRESS,
+        ConnectError::Capacity { .. } => IPC_INVALID,
+        ConnectError::Dial(DialError::NotFound { .. } | DialError::Stale { .. }) => IPC_NOT_FOUND,
+        ConnectError::Dial(DialError::Busy { .. }) => IPC_WOULD_BLOCK,
+        ConnectError::Dial(DialError::Denied { .. }) => IPC_NOT_ADMITTED,
+        ConnectError::Dial(DialError::Address(_)) => IPC_BAD_ADDRESS,
+        ConnectError::Refused { .. } => IPC_REFUSED,
+        ConnectError::Policy { .. } => IPC_NOT_ADMITTED,
+        ConnectError::TooLarge { .. } => IPC_TOO_LARGE,
+        ConnectError::TimedOut { .. } => IPC_TIMED_OUT,
+        ConnectError::HungUp { .. } => IPC_DISCONNECTED,
+        ConnectError::Malformed { .. } | ConnectError::Segment { .. } => IPC_VIOLATION,
+        _ => IPC_SYSTEM,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(error) => error.fmt(f),
+            Self::Recv(error) => error.fmt(f),
+            Self::Listen(error) => error.fmt(f),
+            Self::Accept(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Route(error) => error.fmt(f),
+            Self::Nothing(what) => write!(f, "there is no {what} now"),
+            Self::Null(argument) => write!(f, "the argument {argument} is null"),
+            Self::Invalid(text) | Self::Defect(text) => f.write_str(text),
+            Self::NotInArena => {
+                f.write_str("the loan's memory is not in the arena; it can be committed or cancelled only")
+            }
+            Self::Closed(what) => write!(f, "the {what} was closed by this process"),
+            Self::Busy(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<RecvError> for Failure {
+    fn from(error: RecvError) -> Self {
+        Self::Recv(error)
+    }
+}
+
+/// What a thread knows of its last failure.
+struct Last {
+    failure: Option<Failure>,
+    /// The words for it, once somebody asked.
+    text: Option<CString>,
+}
+
+thread_local! {
+    static LAST: RefCell<Last> = const { RefCell::new(Last { failure: None, text: None }) };
+}
+
+/// Keeps a failure for this thread and returns its result.
+#[cold]
+pub(crate) fn note(failure: Failure) -> ipc_result {
+    let result = failure.result();
+    crate::log::failure(&failure, result);
+    // A thread that ends has nobody left to tell.
+    let _ = LAST.try_with(|last| *last.borrow_mut() = Last { failure: Some(failure), text: None });
+    result
+}
+
+/// What went wrong in the last call of this thread that failed, with the numbers: what was asked for, what there is, what is
+/// allowed. An empty text if none has failed. Valid until this thread's next call that fails.
+///
+/// Any thread: each has its own. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipc_last_error() -> *const c_char {
+    let text = LAST.try_with(|last| {
+        let Last { failure, text } = &mut *last.borrow_mut();
+        let Some(failure) = failure else { return c"".as_ptr() };
+        text.get_or_insert_with(|| crate::text::c_string(&failure.to_string())).as_ptr()
+    });
+    text.unwrap_or(c"".as_ptr())
+}
+
+/// The system's error number (as in errno.h) of the last call of this thread that failed; 0 if it was not the system that failed.
+///
+/// Any thread: each has its own. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipc_last_errno() -> c_int {
+    LAST.try_with(|last| last.borrow().failure.as_ref().and_then(Failure::errno)).ok().flatten().unwrap_or(0)
+}

@@ -1,0 +1,182 @@
+//! What is behind a handle of a connection: two halves, each for one thread at a time.
+//!
+//! Promise: a half that was closed is found closed; what is open in a half (a batch, a message that is read) ends before the half does.
+//! Refusal: that one thread at a time uses a half is the caller's promise.
+
+use crate::error::Failure;
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+use ipc_core::{Batch, Loan, Message, Receiver, RecvBatch, Reservation, Sender};
+
+/// Something that is there until it is closed, in memory that stays.
+pub(crate) struct Slot<T> {
+    is_open: AtomicBool,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: the value goes to whichever thread calls, one at a time: that is the rule for callers, stated at each export.
+unsafe impl<T: Send> Sync for Slot<T> {}
+
+impl<T> Slot<T> {
+    pub(crate) const fn closed() -> Self {
+        Self { is_open: AtomicBool::new(false), value: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// Opens a slot that nobody else knows of yet.
+    pub(crate) fn open(&self, value: T) {
+        // SAFETY: closed, so there is no value, and nobody else looks.
+        unsafe { (*self.value.get()).write(value) };
+        // Release: a thread that was given the handle without any order of its own sees the value; pairs with `get`.
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    /// The value, where it stays until the slot is closed.
+    #[inline(always)]
+    pub(crate) fn get(&self, what: &'static str) -> Result<&T, Failure> {
+        // Acquire: pairs with `open`.
+        if self.is_open.load(Ordering::Acquire) {
+            // SAFETY: open, so there is a value; it is closed by nobody while a call of the same half runs.
+            Ok(unsafe { (*self.value.get()).assume_init_ref() })
+        } else {
+            Err(Failure::Closed(what))
+        }
+    }
+
+    /// Drops the value where it is; false if there was none.
+    pub(crate) fn close(&self) -> bool {
+        let was_open = self.is_open.swap(false, Ordering::AcqRel);
+        if was_open {
+            // SAFETY: there was a value, and from the swap on nobody finds it.
+            unsafe { (*self.value.get()).assume_init_drop() };
+        }
+        was_open
+    }
+
+    /// Moves the value out.
+    pub(crate) fn take(&self, what: &'static str) -> Result<T, Failure> {
+        if self.is_open.swap(false, Ordering::AcqRel) {
+            // SAFETY: as `close`; it is read once.
+            Ok(unsafe { (*self.value.get()).assume_init_read() })
+        } else {
+            Err(Failure::Closed(what))
+        }
+    }
+}
+
+/// What is being written in place. It borrows the sender beside it.
+pub(crate) enum Writing {
+    Nothing,
+    Batch(Batch<'static>),
+    Reservation(Reservation<'static>),
+    Loan(Loan<'static>),
+}
+
+/// The sending half. Dropped in this order: what is open goes first.
+pub(crate) struct Sending {
+    writing: UnsafeCell<Writing>,
+    sender: UnsafeCell<Sender>,
+}
+
+// SAFETY: what is open in a half points into memory that the half keeps, and is used by the half's thread alone.
+unsafe impl Send for Sending {}
+// SAFETY: as above.
+unsafe impl Send for Receiving {}
+
+impl Sending {
+    pub(crate) fn new(sender: Sender) -> Self {
+        Self { writing: UnsafeCell::new(Writing::Nothing), sender: UnsafeCell::new(sender) }
+    }
+
+    /// What is open.
+    ///
+    /// # Safety
+    /// One thread at a time, and one such reference.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "a cell")]
+    pub(crate) unsafe fn writing(&self) -> &mut Writing {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.writing.get() }
+    }
+
+    /// The sender, if nothing is open that borrows it. The reference may be kept in what is open, since both stay where they are
+    /// until the half is closed, what is open first.
+    ///
+    /// # Safety
+    /// As [`Sending::writing`].
+    #[inline(always)]
+    pub(crate) unsafe fn idle(&self) -> Result<&'static mut Sender, Failure> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.writing() } {
+            // SAFETY: nothing borrows the sender; it lives as long as what keeps the reference.
+            Writing::Nothing => Ok(unsafe { &mut *self.sender.get() }),
+            _ => Err(self.busy()),
+        }
+    }
+
+    #[cold]
+    fn busy(&self) -> Failure {
+        // SAFETY: the caller of `idle` promised.
+        Failure::Busy(match unsafe { self.writing() } {
+            Writing::Nothing => "nothing is open",
+            Writing::Batch(_) => "a batch is open: ipc_batch_publish or ipc_cancel it first",
+            Writing::Reservation(_) => "a reservation is open: ipc_commit or ipc_cancel it first",
+            Writing::Loan(_) => "a loan is open: ipc_commit, ipc_loan_detach or ipc_cancel it first",
+        })
+    }
+}
+
+/// What is being read in place. It borrows the receiver beside it.
+pub(crate) enum Reading {
+    Nothing,
+    Message(Message<'static>),
+    Batch(RecvBatch<'static>),
+}
+
+/// The receiving half. Dropped in this order: what is read goes first.
+pub(crate) struct Receiving {
+    reading: UnsafeCell<Reading>,
+    receiver: UnsafeCell<Receiver>,
+}
+
+impl Receiving {
+    pub(crate) fn new(receiver: Receiver) -> Self {
+        Self { reading: UnsafeCell::new(Reading::Nothing), receiver: UnsafeCell::new(receiver) }
+    }
+
+    /// What is being read.
+    ///
+    /// # Safety
+    /// One thread at a time, and one such reference.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "a cell")]
+    pub(crate) unsafe fn reading(&self) -> &mut Reading {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.reading.get() }
+    }
+
+    /// The receiver, once what was being read is given back. As for [`Sending::idle`], the reference may be kept in what is read.
+    ///
+    /// # Safety
+    /// As [`Receiving::reading`].
+    #[inline(always)]
+    pub(crate) unsafe fn idle(&self) -> &'static mut Receiver {
+        // SAFETY: the caller's promise.
+        let reading = unsafe { self.reading() };
+        if !matches!(reading, Reading::Nothing) {
+            *reading = Reading::Nothing;
+        }
+        // SAFETY: nothing borrows the receiver; it lives as long as what keeps the reference.
+        unsafe { &mut *self.receiver.get() }
+    }
+
+    /// The receiver, if nothing is being read.
+    ///
+    /// # Safety
+    /// As [`Receiving::reading`].
+    #[allow(clippy::mut_from_ref, reason = "a cell")]
+    pub(crate) unsafe fn unread(&self) -> Option<&mut Receiver> {
+        // SAFETY: the caller's promise; nothing borrows the receiver.
+        unsafe { matches!(self.reading(), Reading::Nothing).then(|| &mut *self.receiver.get()) }
+    }
+}

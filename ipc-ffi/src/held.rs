@@ -1,0 +1,127 @@
+//! Messages that are kept while others are received.
+
+use crate::boundary::{boundary, out, slice_mut};
+use crate::connection::{ipc_connection, receiving};
+use crate::error::Failure;
+use crate::halves::{Reading, Slot};
+use crate::handle::Yard;
+use crate::receive::{IPC_MESSAGE_SEALED, hand_out as hand_out_files, ipc_message, lane_code};
+use crate::result::ipc_result;
+use core::cell::UnsafeCell;
+use ipc_core::{Held, RecvError, TooShort};
+use std::ffi::c_int;
+
+/// A message that was kept. From any thread, one at a time; it outlives its connection.
+///
+/// Since 0.1.
+pub struct ipc_held {
+    slot: Slot<UnsafeCell<Holding>>,
+}
+
+struct Holding {
+    held: Held,
+    files: Vec<std::os::fd::OwnedFd>,
+}
+
+static YARD: Yard<ipc_held> = Yard::new();
+
+/// Keeps the message that ipc_recv gave while others are received. One in shared memory stays where it is and counts against
+/// credit_arena; one in the ring is copied. Its data are where message says from here on, no longer where ipc_recv said.
+///
+/// held: where the handle goes; NULL on failure. It is ours until ipc_held_drop. message: filled anew, if not NULL.
+/// Returns IPC_OK; IPC_BUSY if no message of ipc_recv is being read; IPC_INVALID; IPC_CLOSED. Thread: the receiving half's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_hold(
+    connection: *mut ipc_connection,
+    held: *mut *mut ipc_held,
+    message: *mut ipc_message,
+) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle and pointers, as the header asks.
+        let (target, reading) = unsafe { (out(held, "held")?, receiving(connection)?.reading()) };
+        *target = std::ptr::null_mut();
+        if !matches!(reading, Reading::Message(_)) {
+            return Err(Failure::Busy("no message of ipc_recv is being read"));
+        }
+        let Reading::Message(open) = std::mem::replace(reading, Reading::Nothing) else { return Ok(()) };
+        let mut kept = open.hold();
+        let files = kept.take_files();
+        let handle = YARD.take(|| ipc_held { slot: Slot::closed() });
+        let holding = Holding { held: kept, files };
+        let view = view(&holding);
+        handle.slot.open(UnsafeCell::new(holding));
+        *target = std::ptr::from_ref(handle).cast_mut();
+        // SAFETY: the caller's pointer.
+        unsafe { crate::boundary::out_if(message, view) };
+        Ok(())
+    })
+}
+
+fn view(Holding { held, files }: &Holding) -> ipc_message {
+    let flags = if held.as_sealed().is_some() { IPC_MESSAGE_SEALED } else { 0 };
+    let (data, len, lane) = (held.as_ptr().cast(), held.len(), lane_code(held.lane()));
+    ipc_message { data, len, lane, flags, files: files.len() as u32, reserved: 0 }
+}
+
+/// # Safety
+/// `held` is null or a handle of ours.
+unsafe fn handle(held: *const ipc_held) -> Result<&'static ipc_held, Failure> {
+    // SAFETY: the memory of handles stays.
+    unsafe { held.as_ref() }.ok_or(Failure::Null("held"))
+}
+
+/// Where the bytes of a held message are; valid until ipc_held_drop.
+///
+/// Returns IPC_OK; IPC_INVALID; IPC_CLOSED. Thread: the held message's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_held_message(held: *const ipc_held, message: *mut ipc_message) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle and pointer; one thread at a time.
+        unsafe { *out(message, "message")? = view(&*handle(held)?.slot.get("held message")?.get()) };
+        Ok(())
+    })
+}
+
+/// Takes the files beside a held message, as ipc_message_files does.
+///
+/// Returns IPC_OK; IPC_TOO_SHORT; IPC_INVALID; IPC_CLOSED. Thread: the held message's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_held_files(
+    held: *mut ipc_held,
+    fds: *mut c_int,
+    capacity: usize,
+    count: *mut usize,
+) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle and pointers; one thread at a time.
+        let (holding, fds, count) = unsafe {
+            (
+                &mut *handle(held)?.slot.get("held message")?.get(),
+                slice_mut(fds, capacity, "fds")?,
+                out(count, "count")?,
+            )
+        };
+        *count = holding.files.len();
+        if *count > fds.len() {
+            return Err(RecvError::TooShort(TooShort { message: *count, buffer: fds.len() }).into());
+        }
+        hand_out_files(std::mem::take(&mut holding.files), fds);
+        Ok(())
+    })
+}
+
+/// Gives a held message back, and closes its handle and the files that were not taken.
+///
+/// Returns IPC_OK; IPC_INVALID if it is NULL; IPC_CLOSED if it was dropped before. Thread: the held message's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_held_drop(held: *mut ipc_held) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle.
+        let handle = unsafe { handle(held) }?;
+        if !handle.slot.close() {
+            return Err(Failure::Closed("held message"));
+        }
+        YARD.bury(handle);
+        Ok(())
+    })
+}

@@ -1,0 +1,25 @@
+//! include/ipc.h is what ipc-ffi says it is.
+
+use std::path::Path;
+
+/// `IPC_BLESS=1` writes the header instead of comparing it.
+#[test]
+fn the_header_is_the_one_that_the_sources_generate() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(package.join("cbindgen.toml")).expect("cbindgen.toml");
+    let bindings = cbindgen::Builder::new().with_crate(package).with_config(config).generate().expect("a header");
+    let mut generated = Vec::new();
+    bindings.write(&mut generated);
+    let generated = String::from_utf8(generated).expect("text");
+    let path = package.join("../include/ipc.h");
+    if std::env::var_os("IPC_BLESS").is_some() {
+        std::fs::write(&path, &generated).expect("include/ipc.h is written");
+    }
+    let committed = std::fs::read_to_string(&path).expect("include/ipc.h");
+    let lines = committed.lines().zip(generated.lines()).position(|(old, new)| old != new);
+    assert!(
+        committed == generated,
+        "include/ipc.h is not what the sources say, from line {} on; IPC_BLESS=1 cargo test -p ipc-ffi --test header writes it anew",
+        lines.map_or(committed.lines().count().min(generated.lines().count()), |line| line) + 1
+    );
+}
