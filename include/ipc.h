@@ -718,7 +718,7 @@ ipc_result ipc_close(struct ipc_connection *connection);
 
 /*
  What went wrong in the last call of this thread that failed, with the numbers: what was asked for, what there is, what is
- allowed. An empty text if none has failed. Valid until this thread's next call that fails.
+ allowed. An empty text if none has failed. The same memory for every call of a thread: it holds until the thread's next call of this.
 
  Any thread: each has its own. Since 0.1.
  */

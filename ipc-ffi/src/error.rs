@@ -4,7 +4,7 @@ use crate::result::ipc_result::{self, *};
 use ipc_core::router::RouterError;
 use ipc_core::{AcceptError, BindError, ConnectError, DialError, ListenError, RecvError, SendError};
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::io;
 
@@ -154,15 +154,18 @@ impl From<RecvError> for Failure {
     }
 }
 
+/// Bytes of a text for a failure, its end included; longer ones are cut.
+const TEXT: usize = 1024;
+
 /// What a thread knows of its last failure.
 struct Last {
     failure: Option<Failure>,
-    /// The words for it, once somebody asked.
-    text: Option<CString>,
+    /// The words for it, once somebody asked. They stay where they are: C may print a text of before.
+    text: [u8; TEXT],
 }
 
 thread_local! {
-    static LAST: RefCell<Last> = const { RefCell::new(Last { failure: None, text: None }) };
+    static LAST: RefCell<Last> = const { RefCell::new(Last { failure: None, text: [0; TEXT] }) };
 }
 
 /// Keeps a failure for this thread and returns its result.
@@ -171,20 +174,20 @@ pub(crate) fn note(failure: Failure) -> ipc_result {
     let result = failure.result();
     crate::log::failure(&failure, result);
     // A thread that ends has nobody left to tell.
-    let _ = LAST.try_with(|last| *last.borrow_mut() = Last { failure: Some(failure), text: None });
+    let _ = LAST.try_with(|last| last.borrow_mut().failure = Some(failure));
     result
 }
 
 /// What went wrong in the last call of this thread that failed, with the numbers: what was asked for, what there is, what is
-/// allowed. An empty text if none has failed. Valid until this thread's next call that fails.
+/// allowed. An empty text if none has failed. The same memory for every call of a thread: it holds until the thread's next call of this.
 ///
 /// Any thread: each has its own. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipc_last_error() -> *const c_char {
     let text = LAST.try_with(|last| {
         let Last { failure, text } = &mut *last.borrow_mut();
-        let Some(failure) = failure else { return c"".as_ptr() };
-        text.get_or_insert_with(|| crate::text::c_string(&failure.to_string())).as_ptr()
+        crate::text::write(text, failure.as_ref().map(Failure::to_string).as_deref().unwrap_or_default());
+        text.as_ptr().cast::<c_char>()
     });
     text.unwrap_or(c"".as_ptr())
 }

@@ -65,11 +65,7 @@ pub unsafe extern "C" fn ipc_route_text(
         // SAFETY: the caller's handle and buffer, as the header asks.
         let (sender, target) = unsafe { (idle(connection)?, slice_mut(text.cast::<u8>(), capacity, "text")?) };
         let whole = sender.router().to_string();
-        if let Some(room) = target.len().checked_sub(1) {
-            let kept = room.min(whole.len());
-            target[..kept].copy_from_slice(&whole.as_bytes()[..kept]);
-            target[kept] = 0;
-        }
+        crate::text::write(target, &whole);
         // SAFETY: the caller's pointer.
         unsafe { out_if(len, whole.len()) };
         Ok(())
