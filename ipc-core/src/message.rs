@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::os::payload;
 use crate::os::region::Region;
 use crate::receiver::Receiver;
-use crate::ring::{OutOfBounds, Payload, Place};
+use crate::ring::{OutOfBounds, Payload, Place, ReadWindow};
 use crate::router::Lane;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
@@ -338,6 +338,25 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         }
         self.taken += 1;
         Ok(Some(View { start, len, batch: PhantomData, trust: PhantomData }))
+    }
+
+    /// The messages from here on, for code in other languages that reads them by itself, and how many the batch may still have. It is
+    /// good until the next call of the batch, which has to be told what was read first: [`RecvBatch::close_window`].
+    #[must_use]
+    pub fn open_window(&self) -> (ReadWindow, u64) {
+        (self.place.window(), self.limit - self.taken)
+    }
+
+    /// Takes over that `messages` were read through the [window](RecvBatch::open_window), and that the next record begins at `index`.
+    ///
+    /// # Safety
+    /// They were read as [`ReadWindow`] says, not more than the batch may have.
+    pub unsafe fn close_window(&mut self, index: u64, messages: u64) {
+        if messages > 0 {
+            self.place.go_on(index);
+            self.taken += messages;
+            self.last_holds = false;
+        }
     }
 
     /// The lane of messages whose bytes are in their records: that of all but those that [`last_beside`](Self::last_beside) tells of.

@@ -12,7 +12,8 @@ use std::ffi::c_void;
 /// ring has no room, or the message takes another lane, what the batch has so far is published first. Until ipc_batch_publish or ipc_cancel
 /// nothing else can be sent.
 ///
-/// Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open.
+/// Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. ipc_batch_add is
+/// the same without a call where there is room.
 /// Thread: the sending half's. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_batch_push(
@@ -30,11 +31,13 @@ pub unsafe extern "C" fn ipc_batch_push(
                 let batch = half.idle()?.batch();
                 *half.writing() = Writing::Batch(batch);
             }
-            if let Writing::Batch(batch) = half.writing() {
-                push(batch, message, Patience::of(timeout_ns))?;
-            }
+            let pushed = match half.writing() {
+                Writing::Batch(batch) => push(batch, message, Patience::of(timeout_ns)),
+                _ => Ok(()),
+            };
+            half.open_window();
+            Ok(pushed?)
         }
-        Ok(())
     })
 }
 

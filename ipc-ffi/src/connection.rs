@@ -2,6 +2,7 @@
 
 use crate::boundary::{boundary, os_text, out};
 use crate::error::Failure;
+use crate::fast::{FastRecv, FastSend};
 use crate::halves::{Receiving, Sending, Slot};
 use crate::handle::Yard;
 use crate::log;
@@ -18,8 +19,11 @@ use std::os::fd::{AsFd, AsRawFd};
 /// IPC_FORKED.
 ///
 /// Since 0.1.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct ipc_connection {
+    /// First, and in this order: the header's code knows where they are.
+    fast_send: FastSend,
+    fast_recv: FastRecv,
     /// Each on lines of its own: they belong to different threads.
     pub(crate) sending: Padded<Slot<Sending>>,
     pub(crate) receiving: Padded<Slot<Receiving>>,
@@ -73,12 +77,14 @@ pub(crate) fn hand_out(connection: Connection) -> *mut ipc_connection {
     let (sender, receiver) = connection.split();
     let (send_fd, recv_fd) = (sender.as_fd().as_raw_fd(), receiver.as_fd().as_raw_fd());
     let handle = YARD.take(|| ipc_connection {
+        fast_send: FastSend::closed(),
+        fast_recv: FastRecv::closed(),
         sending: Padded(Slot::closed()),
         receiving: Padded(Slot::closed()),
         whole: Slot::closed(),
     });
-    handle.sending.0.open(Sending::new(sender));
-    handle.receiving.0.open(Receiving::new(receiver));
+    handle.sending.0.open(Sending::new(sender, &handle.fast_send));
+    handle.receiving.0.open(Receiving::new(receiver, &handle.fast_recv));
     handle.whole.open(Whole { peer, send_fd, recv_fd });
     std::ptr::from_ref(handle).cast_mut()
 }

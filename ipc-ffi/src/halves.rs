@@ -4,6 +4,8 @@
 //! Refusal: that one thread at a time uses a half is the caller's promise.
 
 use crate::error::Failure;
+use crate::fast::{FastRecv, FastSend};
+use crate::receive::lane_code;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +77,7 @@ pub(crate) enum Writing {
 /// The sending half. Dropped in this order: what is open goes first.
 pub(crate) struct Sending {
     writing: UnsafeCell<Writing>,
+    fast: &'static FastSend,
     sender: UnsafeCell<Sender>,
 }
 
@@ -83,12 +86,26 @@ unsafe impl Send for Sending {}
 // SAFETY: as above.
 unsafe impl Send for Receiving {}
 
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // SAFETY: nobody else uses the half.
+        unsafe { self.fast.forget() };
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        // SAFETY: nobody else uses the half. What was read through the header is consumed.
+        unsafe { self.reading() };
+    }
+}
+
 impl Sending {
-    pub(crate) fn new(sender: Sender) -> Self {
-        Self { writing: UnsafeCell::new(Writing::Nothing), sender: UnsafeCell::new(sender) }
+    pub(crate) fn new(sender: Sender, fast: &'static FastSend) -> Self {
+        Self { writing: UnsafeCell::new(Writing::Nothing), fast, sender: UnsafeCell::new(sender) }
     }
 
-    /// What is open.
+    /// What is open; a batch knows of what the header appended, and the header can append no more.
     ///
     /// # Safety
     /// One thread at a time, and one such reference.
@@ -96,7 +113,26 @@ impl Sending {
     #[allow(clippy::mut_from_ref, reason = "a cell")]
     pub(crate) unsafe fn writing(&self) -> &mut Writing {
         // SAFETY: the caller's promise.
-        unsafe { &mut *self.writing.get() }
+        unsafe {
+            let writing = &mut *self.writing.get();
+            if let Writing::Batch(batch) = writing {
+                self.fast.close(batch);
+            }
+            writing
+        }
+    }
+
+    /// Lets the header append to the open batch.
+    ///
+    /// # Safety
+    /// As [`Sending::writing`].
+    pub(crate) unsafe fn open_window(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Writing::Batch(batch) = self.writing() {
+                self.fast.open(batch);
+            }
+        }
     }
 
     /// The sender, if nothing is open that borrows it. The reference may be kept in what is open, since both stay where they are
@@ -107,7 +143,7 @@ impl Sending {
     #[inline(always)]
     pub(crate) unsafe fn idle(&self) -> Result<&'static mut Sender, Failure> {
         // SAFETY: the caller's promise.
-        match unsafe { self.writing() } {
+        match unsafe { &*self.writing.get() } {
             // SAFETY: nothing borrows the sender; it lives as long as what keeps the reference.
             Writing::Nothing => Ok(unsafe { &mut *self.sender.get() }),
             _ => Err(self.busy()),
@@ -117,7 +153,7 @@ impl Sending {
     #[cold]
     fn busy(&self) -> Failure {
         // SAFETY: the caller of `idle` promised.
-        Failure::Busy(match unsafe { self.writing() } {
+        Failure::Busy(match unsafe { &*self.writing.get() } {
             Writing::Nothing => "nothing is open",
             Writing::Batch(_) => "a batch is open: ipc_batch_publish or ipc_cancel it first",
             Writing::Reservation(_) => "a reservation is open: ipc_commit or ipc_cancel it first",
@@ -136,15 +172,16 @@ pub(crate) enum Reading {
 /// The receiving half. Dropped in this order: what is read goes first.
 pub(crate) struct Receiving {
     reading: UnsafeCell<Reading>,
+    fast: &'static FastRecv,
     receiver: UnsafeCell<Receiver>,
 }
 
 impl Receiving {
-    pub(crate) fn new(receiver: Receiver) -> Self {
-        Self { reading: UnsafeCell::new(Reading::Nothing), receiver: UnsafeCell::new(receiver) }
+    pub(crate) fn new(receiver: Receiver, fast: &'static FastRecv) -> Self {
+        Self { reading: UnsafeCell::new(Reading::Nothing), fast, receiver: UnsafeCell::new(receiver) }
     }
 
-    /// What is being read.
+    /// What is being read; a batch knows of what the header read, and the header can read no more.
     ///
     /// # Safety
     /// One thread at a time, and one such reference.
@@ -152,7 +189,26 @@ impl Receiving {
     #[allow(clippy::mut_from_ref, reason = "a cell")]
     pub(crate) unsafe fn reading(&self) -> &mut Reading {
         // SAFETY: the caller's promise.
-        unsafe { &mut *self.reading.get() }
+        unsafe {
+            let reading = &mut *self.reading.get();
+            if let Reading::Batch(batch) = reading {
+                self.fast.close(batch);
+            }
+            reading
+        }
+    }
+
+    /// Lets the header read on in the open batch.
+    ///
+    /// # Safety
+    /// As [`Receiving::reading`].
+    pub(crate) unsafe fn open_window(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Reading::Batch(batch) = self.reading() {
+                self.fast.open(batch, lane_code(batch.queue_lane()));
+            }
+        }
     }
 
     /// The receiver, once what was being read is given back. As for [`Sending::idle`], the reference may be kept in what is read.

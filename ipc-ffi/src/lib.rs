@@ -24,6 +24,7 @@ mod version;
 mod wait;
 
 mod boundary;
+mod fast;
 mod halves;
 mod handle;
 mod text;

@@ -5,7 +5,7 @@ use crate::connection::{ipc_connection, receiving};
 use crate::error::Failure;
 use crate::halves::Reading;
 use crate::result::ipc_result;
-use ipc_core::{Lane, Message, RecvError, TooShort, View};
+use ipc_core::{Lane, Message, RecvBatch, RecvError, TooShort, View};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
@@ -184,14 +184,10 @@ pub unsafe extern "C" fn ipc_recv_many(
                 };
                 *target = view;
                 *count += 1;
-                if let Some((lane, sealed, files)) = batch.last_beside() {
-                    target.lane = lane_code(lane);
-                    target.flags = if sealed { IPC_MESSAGE_SEALED } else { 0 };
-                    target.files = files as u32;
-                    if files > 0 {
-                        // The last message is the one whose files can be taken.
-                        break;
-                    }
+                complete(target, batch);
+                if target.files > 0 {
+                    // The last message is the one whose files can be taken.
+                    break;
                 }
             }
             if *count == 0 {
@@ -206,6 +202,67 @@ pub unsafe extern "C" fn ipc_recv_many(
 #[inline(always)]
 fn plain(view: &View<'_>, lane: u32) -> ipc_message {
     ipc_message { data: view.as_ptr().cast(), len: view.len(), lane, ..ipc_message::NONE }
+}
+
+/// Waits for at least one message and begins to read those that are there, at most limit (0: without limit), with ipc_recv_next. All stay valid as
+/// the one of ipc_recv does.
+///
+/// timeout_ns and results as for ipc_recv. Thread: the receiving half's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_recv_batch(connection: *mut ipc_connection, limit: u64, timeout_ns: i64) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle, as the header asks; the batch is dropped before its receiver.
+        unsafe {
+            let half = receiving(connection)?;
+            let receiver = half.idle();
+            let limit = if limit == 0 { u64::MAX } else { limit };
+            let batch = match Patience::of(timeout_ns) {
+                Patience::Endless => receiver.recv_batch(limit)?,
+                Patience::None => receiver.try_recv_batch(limit)?.ok_or(Failure::Nothing("message"))?,
+                Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
+            };
+            *half.reading() = Reading::Batch(batch);
+            half.open_window();
+        }
+        Ok(())
+    })
+}
+
+/// The next message of the batch that ipc_recv_batch began. It never waits. ipc_recv_next is the same without a call where that is possible.
+///
+/// message: filled; all zero on failure. Its files, if there are any, are to be taken before the next one is asked for.
+/// Returns IPC_OK; IPC_WOULD_BLOCK: nothing more is there, or the batch has as many as were asked for; IPC_BUSY if no batch was begun;
+/// IPC_VIOLATION; IPC_SYSTEM; IPC_INVALID; IPC_CLOSED. Thread: the receiving half's. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipc_recv_batch_next(connection: *mut ipc_connection, message: *mut ipc_message) -> ipc_result {
+    boundary(|| {
+        // SAFETY: the caller's handle and pointer, as the header asks.
+        unsafe {
+            let target = out(message, "message")?;
+            *target = ipc_message::NONE;
+            let half = receiving(connection)?;
+            let Reading::Batch(batch) = half.reading() else {
+                return Err(Failure::Busy("no batch is being read: ipc_recv_batch begins one"));
+            };
+            let lane = lane_code(batch.queue_lane());
+            let taken = batch.try_next().map(|view| view.map(|view| plain(&view, lane)));
+            if let Ok(Some(plain)) = taken {
+                *target = plain;
+                complete(target, batch);
+            }
+            half.open_window();
+            taken?.map(drop).ok_or(Failure::Nothing("further message"))
+        }
+    })
+}
+
+/// What is beside the record of the message that was asked for last.
+fn complete(target: &mut ipc_message, batch: &RecvBatch<'_>) {
+    if let Some((lane, sealed, files)) = batch.last_beside() {
+        target.lane = lane_code(lane);
+        target.flags = if sealed { IPC_MESSAGE_SEALED } else { 0 };
+        target.files = files as u32;
+    }
 }
 
 /// Gives the space of what ipc_recv or ipc_recv_many gave back, if there is any. To be called before a long wait for something else.

@@ -11,6 +11,10 @@ fn the_header_is_the_one_that_the_sources_generate() {
     let mut generated = Vec::new();
     bindings.write(&mut generated);
     let generated = String::from_utf8(generated).expect("text");
+    // Code that cannot be generated goes to the end, but inside what holds for the whole header.
+    let (declarations, end) =
+        generated.split_at(generated.rfind("#ifdef __cplusplus").expect("the end of extern \"C\""));
+    let generated = format!("{declarations}{}\n{end}", include_str!("../src/inline.h"));
     let path = package.join("../include/ipc.h");
     if std::env::var_os("IPC_BLESS").is_some() {
         std::fs::write(&path, &generated).expect("include/ipc.h is written");

@@ -5,6 +5,7 @@
 //! the targets.
 
 mod batching;
+mod c;
 pub(crate) mod columns;
 mod floor;
 mod floors;
@@ -67,6 +68,9 @@ enum Command {
     /// Measures what batches and late doorbells save, and how long messages wait for it
     #[command(after_help = EXIT_CODES)]
     Batching(batching::Args),
+    /// Measures C programs beside Rust programs
+    #[command(after_help = EXIT_CODES)]
+    C(c::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -165,6 +169,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Lanes(args)) => lanes::run(args),
         Some(Command::Remap(args)) => remap::run(args),
         Some(Command::Batching(args)) => batching::run(args),
+        Some(Command::C(args)) => c::run(args),
         None => run_comparison(args),
     }
 }

@@ -18,6 +18,8 @@ mod read;
 mod reserve;
 mod undelivered;
 mod walk;
+#[cfg(feature = "std")]
+mod window;
 
 crate::sync::outside_models! {
     mod fixed;
@@ -30,6 +32,8 @@ pub use read::{Consumer, OutOfBounds, ReadBatch, Record};
 pub use reserve::{Batch, Producer, Reservation, ReserveError};
 pub use undelivered::Undelivered;
 pub use walk::Violation;
+#[cfg(feature = "std")]
+pub use window::{BatchWindow, ReadWindow};
 
 #[cfg(all(test, loom))]
 mod models;

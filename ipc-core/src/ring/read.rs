@@ -5,6 +5,8 @@
 
 use super::pace::Pace;
 use super::walk::{Extent, Walk};
+#[cfg(feature = "std")]
+use super::window::ReadWindow;
 use super::{RingMemory, Violation};
 use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
 use crate::layout::descriptor::{self, Descriptor};
@@ -230,6 +232,16 @@ impl Place {
     /// Goes back to the record that was found here last.
     pub(crate) fn go_back(&mut self, record: &Payload) {
         self.0.go_back(&record.extent);
+    }
+
+    /// What is here and behind, for code that reads it itself.
+    pub(crate) fn window(&self) -> ReadWindow {
+        self.0.window()
+    }
+
+    /// Goes on to an index of the same lap, below its end.
+    pub(crate) fn go_on(&mut self, index: u64) {
+        self.0.go_on(index);
     }
 }
 

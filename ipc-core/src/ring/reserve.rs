@@ -4,6 +4,8 @@
 //! nothing behind. Refusal: it does not wait for space and it does not wake the consumer.
 
 use super::cursor::Cursor;
+#[cfg(feature = "std")]
+use super::window::BatchWindow;
 use super::{RingMemory, Undelivered, Violation};
 use crate::doorbell::{Barrier, Call, Sleeper, Waker, is_gone};
 use crate::layout::{HEADER, Header, Mark, max_record, round_up};
@@ -622,6 +624,29 @@ impl Producer<'_> {
         self.bytes.word(batch.end).store(Header::pad(self.cursor.stamp).bits(), Ordering::Relaxed);
         batch.end = capacity;
         Ok(())
+    }
+
+    /// Where the next record of a batch goes, for code that writes it itself: nothing while the batch is empty, since its first header is
+    /// kept back.
+    #[cfg(feature = "std")]
+    pub(crate) fn batch_window(&self, batch: &OpenBatch) -> BatchWindow {
+        let limit = if batch.records == 0 { 0 } else { self.fast_limit };
+        BatchWindow {
+            base: self.bytes.pointer(0),
+            end: batch.end,
+            limit,
+            longest: self.fast_longest,
+            stamp: self.cursor.stamp,
+            records: batch.records,
+        }
+    }
+
+    /// Takes over the records that were written through a window.
+    #[cfg(feature = "std")]
+    pub(crate) fn close_window(&self, batch: &mut OpenBatch, end: u64, records: u64) {
+        if records > batch.records {
+            (batch.end, batch.records) = (end, records);
+        }
     }
 
     /// Publishes the records of a batch. True: a sleeping consumer must be woken.

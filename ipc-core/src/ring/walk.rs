@@ -6,6 +6,8 @@
 
 use super::RingMemory;
 use super::cursor::Cursor;
+#[cfg(feature = "std")]
+use super::window::ReadWindow;
 use crate::layout::{HEADER, Header, Mark, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
@@ -47,6 +49,19 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    #[cfg(feature = "std")]
+    pub(super) fn window(&self) -> ReadWindow {
+        let (index, stamp) = (self.cursor.index, self.cursor.stamp);
+        ReadWindow { base: self.bytes.pointer(0), capacity: self.bytes.capacity(), index, stamp, longest: self.longest }
+    }
+
+    /// Goes on to an index of this lap.
+    #[cfg(feature = "std")]
+    pub(super) fn go_on(&mut self, index: u64) {
+        debug_assert!(self.cursor.index <= index && index < self.bytes.capacity());
+        self.cursor.index = index;
+    }
+
     pub(super) fn new(memory: &RingMemory<'_>, position: u64) -> Self {
         let capacity = memory.capacity();
         Self {

@@ -4,7 +4,7 @@ use super::content::Content;
 use super::{Patience, Sender};
 use crate::error::SendError;
 use crate::message::{Trust, Untrusted};
-use crate::ring::{OpenBatch, ReserveError};
+use crate::ring::{BatchWindow, OpenBatch, ReserveError};
 use std::time::Duration;
 
 /// Messages that are sent together. Dropping it aborts those that were not published yet.
@@ -100,6 +100,23 @@ impl<T: Trust> Batch<'_, T> {
         let wake = sender.producer.commit_batch(*open);
         sender.wake(wake);
         *open = OpenBatch::default();
+    }
+
+    /// The space behind the messages of the batch, for code in other languages that appends by itself. It is good until the next call
+    /// of the batch, which has to be told what was written first: [`Batch::close_window`].
+    #[must_use]
+    pub fn open_window(&self) -> BatchWindow {
+        self.sender.producer.batch_window(&self.open)
+    }
+
+    /// Takes over the messages that were appended through the [window](Batch::open_window): the next one would begin at `end`, and there are
+    /// `messages` in the batch.
+    ///
+    /// # Safety
+    /// Both are what became of the window's by records that were written as [`BatchWindow`] says.
+    pub unsafe fn close_window(&mut self, end: u64, messages: u64) {
+        let Self { sender, open } = self;
+        sender.producer.close_window(open, end, messages);
     }
 
     /// Messages in the batch that are not published yet.
