@@ -79,6 +79,8 @@ step_sanitize() {
 step_bench() {
     cargo run --release -q -p ipc-cli -- bench --rounds 1 --effort 10 --json >/dev/null
     cargo run --release -q -p ipc-cli -- bench lanes --rounds 1 --effort 1 --json >/dev/null
+    cargo build --release -q -p ipc-ffi
+    cargo run --release -q -p ipc-cli -- bench c --rounds 1 --effort 1 --json >/dev/null
     cargo bench -p ipc-core --bench parts -- --test >/dev/null
 }
 

@@ -55,7 +55,7 @@ pub unsafe extern "C" fn ipc_get_cost(connection_mode: u32, which_lane: u32, cos
         let (mode, lane) = (mode(connection_mode)?, lane(which_lane.into())?);
         let calibration = in_use().calibration();
         let model = calibration.model(Queue::of(mode), lane);
-        let model = model.ok_or(Failure::Route(ipc_core::router::RouterError::MissingLane { lane }))?;
+        let model = model.ok_or_else(|| Failure::Route(ipc_core::router::RouterError::MissingLane { lane }))?;
         let (knee, above) = model.above().unwrap_or((u64::MAX, model.below()));
         let value = ipc_cost {
             size: 0,
@@ -87,7 +87,7 @@ fn origin_code(origin: Origin) -> ipc_calibration_origin {
 /// Any thread. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipc_calibrate() -> ipc_result {
-    boundary(|| measure_now().map(drop).ok_or(Failure::Nothing("measurement that can be believed")))
+    boundary(|| measure_now().map(drop).ok_or_else(|| Failure::Nothing("measurement that can be believed")))
 }
 
 /// Up to which length a message should go through a queue whole, rather than through shared memory with a notification of notify_bytes

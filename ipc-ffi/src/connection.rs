@@ -94,7 +94,7 @@ pub(crate) fn hand_out(connection: Connection) -> *mut ipc_connection {
 #[inline(always)]
 pub(crate) unsafe fn handle(connection: *const ipc_connection) -> Result<&'static ipc_connection, Failure> {
     // SAFETY: the memory of handles stays.
-    unsafe { connection.as_ref() }.ok_or(Failure::Null("connection"))
+    unsafe { connection.as_ref() }.ok_or_else(|| Failure::Null("connection"))
 }
 
 /// # Safety

@@ -67,7 +67,7 @@ fn view(Holding { held, files }: &Holding) -> ipc_message {
 /// `held` is null or a handle of ours.
 unsafe fn handle(held: *const ipc_held) -> Result<&'static ipc_held, Failure> {
     // SAFETY: the memory of handles stays.
-    unsafe { held.as_ref() }.ok_or(Failure::Null("held"))
+    unsafe { held.as_ref() }.ok_or_else(|| Failure::Null("held"))
 }
 
 /// Where the bytes of a held message are; valid until ipc_held_drop.

@@ -3,6 +3,7 @@
 //! Promise: a null pointer, a closed handle, a field out of range and a peer that is gone are results; no panic crosses to the caller.
 //! Refusal: nothing is done here that `ipc-core` does not do; a file holds one noun of the header, in the header's order.
 #![allow(non_camel_case_types, reason = "the names are those of the C header")]
+#![allow(clippy::unnecessary_lazy_evaluations, reason = "a failure that is made only to be dropped again costs a call")]
 #![allow(clippy::missing_safety_doc, reason = "each function says in C's words what it asks of its pointers")]
 
 // In the order of the header.

@@ -59,7 +59,7 @@ pub unsafe extern "C" fn ipc_listen(
 /// `listener` is null or a handle of ours, used by one thread at a time.
 unsafe fn listening<'a>(listener: *const ipc_listener) -> Result<&'a Listening, Failure> {
     // SAFETY: the memory of handles stays.
-    let handle = unsafe { listener.as_ref() }.ok_or(Failure::Null("listener"))?;
+    let handle = unsafe { listener.as_ref() }.ok_or_else(|| Failure::Null("listener"))?;
     handle.slot.get("listener")
 }
 
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn ipc_accept(
             let why = listener.last_refusal().map_or("no hello, or none in time".to_owned(), |why| why.to_string());
             log::warning(format_args!("{} clients were turned away: {why}", listener.refused() - refused));
         }
-        let accepted = accepted.map_err(Failure::Accept)?.ok_or(Failure::Nothing("client"))?;
+        let accepted = accepted.map_err(Failure::Accept)?.ok_or_else(|| Failure::Nothing("client"))?;
         *target = connection::hand_out(accepted);
         Ok(())
     })
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn ipc_listener_get_status(
 pub unsafe extern "C" fn ipc_listener_close(listener: *mut ipc_listener) -> ipc_result {
     boundary(|| {
         // SAFETY: the memory of handles stays.
-        let handle: &'static ipc_listener = unsafe { listener.as_ref() }.ok_or(Failure::Null("listener"))?;
+        let handle: &'static ipc_listener = unsafe { listener.as_ref() }.ok_or_else(|| Failure::Null("listener"))?;
         if !handle.slot.close() {
             return Err(Failure::Closed("listener"));
         }

@@ -168,7 +168,7 @@ fn hand_out(loan: DetachedLoan) -> *mut ipc_loan {
 /// `loan` is null or a handle of ours.
 unsafe fn handle(loan: *const ipc_loan) -> Result<&'static ipc_loan, Failure> {
     // SAFETY: the memory of handles stays.
-    unsafe { loan.as_ref() }.ok_or(Failure::Null("loan"))
+    unsafe { loan.as_ref() }.ok_or_else(|| Failure::Null("loan"))
 }
 
 /// The memory of a detached loan: where to write, and in len, if not NULL, how many bytes there are. NULL if the handle is NULL or closed.

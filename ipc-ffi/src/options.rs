@@ -325,7 +325,7 @@ impl Given {
         // SAFETY: the caller of `read` gave a text that ends.
         let name = unsafe { CStr::from_ptr(given.payload_name) }.to_string_lossy();
         let payload = PayloadType::named(&name, given.payload_size, given.payload_align);
-        payload.ok_or(Failure::invalid("payload_align", given.payload_align, "powers of two")).map(Some)
+        payload.ok_or_else(|| Failure::invalid("payload_align", given.payload_align, "powers of two")).map(Some)
     }
 }
 

@@ -91,7 +91,7 @@ pub unsafe extern "C" fn ipc_recv(
             let receiver = half.idle();
             let taken = match Patience::of(timeout_ns) {
                 Patience::Endless => receiver.recv()?,
-                Patience::None => receiver.try_recv()?.ok_or(Failure::Nothing("message"))?,
+                Patience::None => receiver.try_recv()?.ok_or_else(|| Failure::Nothing("message"))?,
                 Patience::Until(timeout) => receiver.recv_timeout(timeout)?,
             };
             *target = ipc_message::of(&taken);
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn ipc_recv_many(
             let limit = messages.len() as u64;
             let batch = match Patience::of(timeout_ns) {
                 Patience::Endless => receiver.recv_batch(limit)?,
-                Patience::None => receiver.try_recv_batch(limit)?.ok_or(Failure::Nothing("message"))?,
+                Patience::None => receiver.try_recv_batch(limit)?.ok_or_else(|| Failure::Nothing("message"))?,
                 Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
             };
             *half.reading() = Reading::Batch(batch);
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn ipc_recv_batch(connection: *mut ipc_connection, limit: 
             let limit = if limit == 0 { u64::MAX } else { limit };
             let batch = match Patience::of(timeout_ns) {
                 Patience::Endless => receiver.recv_batch(limit)?,
-                Patience::None => receiver.try_recv_batch(limit)?.ok_or(Failure::Nothing("message"))?,
+                Patience::None => receiver.try_recv_batch(limit)?.ok_or_else(|| Failure::Nothing("message"))?,
                 Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
             };
             *half.reading() = Reading::Batch(batch);
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn ipc_recv_batch_next(connection: *mut ipc_connection, me
                 complete(target, batch);
             }
             half.open_window();
-            taken?.map(drop).ok_or(Failure::Nothing("further message"))
+            taken?.map(drop).ok_or_else(|| Failure::Nothing("further message"))
         }
     })
 }

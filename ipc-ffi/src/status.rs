@@ -106,7 +106,7 @@ pub unsafe extern "C" fn ipc_get_recv_status(
         let half = unsafe { receiving(connection) }?;
         // SAFETY: as above.
         let receiver =
-            unsafe { half.unread() }.ok_or(Failure::Busy("a message is being read: ipc_release it first"))?;
+            unsafe { half.unread() }.ok_or_else(|| Failure::Busy("a message is being read: ipc_release it first"))?;
         let ring = receiver.status();
         let value = ipc_recv_status {
             size: 0,

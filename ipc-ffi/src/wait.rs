@@ -86,7 +86,8 @@ pub unsafe extern "C" fn ipc_set_wait(connection: *mut ipc_connection, wait: u32
                 half.idle()?.set_wait_strategy(strategy);
             }
             if let Ok(half) = handle.receiving.0.get("receiving half") {
-                let receiver = half.unread().ok_or(Failure::Busy("a message is being read: ipc_release it first"))?;
+                let receiver =
+                    half.unread().ok_or_else(|| Failure::Busy("a message is being read: ipc_release it first"))?;
                 receiver.set_wait_strategy(strategy);
             }
         }
