@@ -223,6 +223,259 @@ typedef int32_t ipc_result;
 #endif // __cplusplus
 
 /*
+ Which lanes a connection has. Both sides may want different ones: it gets the one that asks for less, the first in this list.
+
+ Since 0.1.
+ */
+enum ipc_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     In options: all lanes, IPC_MODE_AUTO.
+     */
+    IPC_MODE_DEFAULT = 0,
+    /*
+     The socket alone. No memory is shared, nothing is mapped.
+     */
+    IPC_MODE_KERNEL = 1,
+    /*
+     Small messages in packets of the socket, large ones in shared memory with a notice of 16 bytes in a packet.
+     */
+    IPC_MODE_HYBRID = 2,
+    /*
+     Small messages in a shared ring, large ones in shared memory beside it.
+     */
+    IPC_MODE_SHARED = 3,
+    /*
+     All lanes, the one that costs least for each message.
+     */
+    IPC_MODE_AUTO = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_mode ipc_mode;
+#else
+typedef uint32_t ipc_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ How calls that may wait do so.
+
+ Since 0.1.
+ */
+enum ipc_wait
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     In options: IPC_WAIT_ADAPTIVE with 50 us.
+     */
+    IPC_WAIT_DEFAULT = 0,
+    /*
+     Poll for up to a given time, less where that has not paid lately, then sleep.
+     */
+    IPC_WAIT_ADAPTIVE = 1,
+    /*
+     Sleep at once.
+     */
+    IPC_WAIT_SLEEP = 2,
+    /*
+     Poll without end: lowest latency, a core fully used.
+     */
+    IPC_WAIT_BUSY = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_wait ipc_wait;
+#else
+typedef uint32_t ipc_wait;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ How a message came.
+
+ Since 0.1.
+ */
+enum ipc_lane
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     In a packet of the socket.
+     */
+    IPC_LANE_KERNEL = 1,
+    /*
+     In the ring.
+     */
+    IPC_LANE_INLINE = 2,
+    /*
+     In a block of shared memory beside the ring.
+     */
+    IPC_LANE_ARENA = 3,
+    /*
+     In a sealed file of its own.
+     */
+    IPC_LANE_FILE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_lane ipc_lane;
+#else
+typedef uint32_t ipc_lane;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ What decides about lanes.
+
+ Since 0.1.
+ */
+enum ipc_route
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     What each lane costs on this machine. The default; the value is ignored.
+     */
+    IPC_ROUTE_COSTS = 0,
+    /*
+     One lane for every message; the value is an ipc_lane. What it does not take is refused: IPC_TOO_LARGE, IPC_NO_LANE.
+     */
+    IPC_ROUTE_LANE = 1,
+    /*
+     Messages up to value bytes in the queue (ring or packets), longer ones in shared memory.
+     */
+    IPC_ROUTE_THRESHOLD = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_route ipc_route;
+#else
+typedef uint32_t ipc_route;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ Why a listener turned a client away.
+
+ Since 0.1.
+ */
+enum ipc_refusal
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     None was refused yet.
+     */
+    IPC_REFUSAL_NONE = 0,
+    /*
+     It speaks no version of the layout that this library does.
+     */
+    IPC_REFUSAL_VERSION = 1,
+    /*
+     There are as many connections as the options allow.
+     */
+    IPC_REFUSAL_CONNECTIONS = 2,
+    /*
+     Its memory would exceed what the options allow, or what the system has.
+     */
+    IPC_REFUSAL_MEMORY = 3,
+    /*
+     Its user is not admitted.
+     */
+    IPC_REFUSAL_CREDENTIALS = 4,
+    /*
+     Its messages are of another type.
+     */
+    IPC_REFUSAL_PAYLOAD = 5,
+    /*
+     Its hello made no sense, or another reason.
+     */
+    IPC_REFUSAL_OTHER = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_refusal ipc_refusal;
+#else
+typedef uint32_t ipc_refusal;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ How much a line of the log matters.
+
+ Since 0.1.
+ */
+enum ipc_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     A peer broke the protocol, or this library has a defect.
+     */
+    IPC_LOG_ERROR = 1,
+    /*
+     A call failed in a way that programs seldom expect: the system, an argument, a client that was refused.
+     */
+    IPC_LOG_WARNING = 2,
+    /*
+     Listeners and connections that come and go.
+     */
+    IPC_LOG_INFO = 3,
+    /*
+     Every other call that failed, but those that found nothing or came to the end of their time.
+     */
+    IPC_LOG_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_log_level ipc_log_level;
+#else
+typedef uint32_t ipc_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
+ Who measured costs.
+
+ Since 0.1.
+ */
+enum ipc_calibration_origin
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /*
+     Nobody on this machine: they are compiled in.
+     */
+    IPC_COSTS_DEFAULT = 0,
+    /*
+     A process of this user, for 40 ms.
+     */
+    IPC_COSTS_QUICK = 1,
+    /*
+     The command `ipc calibrate`.
+     */
+    IPC_COSTS_FULL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ipc_calibration_origin ipc_calibration_origin;
+#else
+typedef uint32_t ipc_calibration_origin;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/*
  Both directions between two processes. Made by ipc_connect and ipc_accept, ended by ipc_close.
 
  It has two halves, each for one thread at a time: that of the functions that send, and that of those that receive (each says

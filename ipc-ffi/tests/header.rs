@@ -27,3 +27,27 @@ fn the_header_is_the_one_that_the_sources_generate() {
         lines.map_or(committed.lines().count().min(generated.lines().count()), |line| line) + 1
     );
 }
+
+/// Fields and arguments are numbers, so nothing but a list in cbindgen.toml brings the enumerations of their values into the header.
+#[test]
+fn every_name_that_the_header_speaks_of_is_declared_in_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../include/ipc.h");
+    let header = std::fs::read_to_string(path).expect("include/ipc.h");
+    let words: std::collections::BTreeSet<_> = header
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("IPC_") && !["IPC_BLESS", "IPC_H"].contains(word))
+        .collect();
+    assert!(words.len() > 30, "{words:?}");
+    for word in words {
+        let declared = [format!("#define {word} "), format!("    {word} = ")];
+        assert!(declared.iter().any(|text| header.contains(text)), "{word} is spoken of, and not declared");
+    }
+    for article in ["An ipc_", "an ipc_"] {
+        for (at, _) in header.match_indices(article) {
+            let name: String =
+                header[at + 3..].chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            let declared = [format!("enum {name}\n"), format!("typedef struct {name} ")];
+            assert!(declared.iter().any(|text| header.contains(text)), "{name} is spoken of, and not declared");
+        }
+    }
+}
