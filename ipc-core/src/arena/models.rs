@@ -225,7 +225,7 @@ fn an_offer(declines: bool) -> (bool, bool) {
     'message: for chunk in 0..=2 {
         // The window holds one chunk; behind the last everything must be read.
         while read < chunk {
-            match offer::taken(&shared.taken, 1, read, 2).expect("an honest receiver") {
+            match offer::taken(offer::look(&shared.taken), 1, read, 2).expect("an honest receiver") {
                 Taken::Nothing => {
                     offer::withdraw(&shared.progress);
                     sent = false;

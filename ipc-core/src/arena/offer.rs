@@ -71,11 +71,17 @@ pub(crate) fn decline(word: &AtomicU64, number: u32) {
     take(word, number, DECLINED);
 }
 
-/// What the receiver has made of offer `number` with so many chunks, of which it had read `known`.
+/// What the receiver says of an offer now: for [`taken`], and to be told apart from what it says later. Who waits for another word
+/// waits for another than the one that was judged: one that was read again may be the news already.
 #[inline]
-pub(crate) fn taken(word: &AtomicU64, number: u32, known: u64, chunks: u64) -> Result<Taken, Violation> {
+pub(crate) fn look(word: &AtomicU64) -> u64 {
     // [O2] the receiver has finished with the chunks; pairs with [O1].
-    let word = word.load(Ordering::Acquire);
+    word.load(Ordering::Acquire)
+}
+
+/// What the receiver has made, by such a `word`, of offer `number` with so many chunks, of which it had read `known`.
+#[inline]
+pub(crate) fn taken(word: u64, number: u32, known: u64, chunks: u64) -> Result<Taken, Violation> {
     if word >> 32 != u64::from(number) {
         return Ok(Taken::Nothing);
     }

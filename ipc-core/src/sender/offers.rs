@@ -124,8 +124,9 @@ impl<T: Trust> Sender<T> {
                     break;
                 }
                 let before = known;
-                known = self.look_at_offer(lent, number, known, chunks)?;
-                if known == before && !self.wait_for_taker(lent, known)? {
+                let word;
+                (word, known) = self.look_at_offer(lent, number, known, chunks)?;
+                if known == before && !self.wait_for_taker(lent, word, known)? {
                     return Ok(false);
                 }
             }
@@ -143,19 +144,20 @@ impl<T: Trust> Sender<T> {
         Ok(true)
     }
 
-    fn look_at_offer(&mut self, lent: Lent, number: u32, known: Taken, chunks: u64) -> Result<Taken, SendError> {
-        let Some(lender) = self.lanes.lender() else { return Ok(Taken::Declined) };
+    /// The receiver's word about an offer, and what it says.
+    fn look_at_offer(&mut self, lent: Lent, number: u32, known: Taken, chunks: u64) -> Result<(u64, Taken), SendError> {
+        let Some(lender) = self.lanes.lender() else { return Ok((0, Taken::Declined)) };
         let read = if let Taken::Chunks(read) = known { read } else { 0 };
-        match offer::taken(lender.taken(lent.place), number, read, chunks) {
-            Ok(taken) => Ok(taken),
+        let word = offer::look(lender.taken(lent.place));
+        match offer::taken(word, number, read, chunks) {
+            Ok(taken) => Ok((word, taken)),
             Err(violation) => Err(self.link.condemn(violation).into()),
         }
     }
 
-    /// Waits until the receiver has moved. False: it has not looked at the offer for too long, and it is withdrawn.
-    fn wait_for_taker(&mut self, lent: Lent, known: Taken) -> Result<bool, SendError> {
-        let Some(lender) = self.lanes.lender() else { return Ok(false) };
-        let word = lender.taken(lent.place).load(Ordering::Relaxed);
+    /// Waits until the receiver says another word than this one, which says what is `known`. False: it has not looked at the offer for
+    /// too long, and it is withdrawn.
+    fn wait_for_taker(&mut self, lent: Lent, word: u64, known: Taken) -> Result<bool, SendError> {
         let deadline = match known {
             Taken::Nothing => Deadline::after(PATIENCE),
             _ => Deadline::never(),
@@ -176,6 +178,35 @@ impl<T: Trust> Sender<T> {
                 self.producer.mark_gone();
                 Err(self.disconnected())
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::calibration::pair;
+    use crate::terms::Mode;
+
+    /// The sender read the word again before it waited: what the receiver had said in between was then what it waited to see change, and
+    /// both sides slept. Here the receiver says so between look and wait each time.
+    #[test]
+    fn a_word_that_comes_between_look_and_wait_ends_the_wait() {
+        let (mut near, _far) = pair(Mode::Auto).expect("a pair");
+        let sender = near.sender();
+        let (chunks, mut made) = (48, None);
+        let lent = sender.lend(WINDOW, Patience::Endless, &mut made).expect("a window");
+        sender.claim(OFFER_SIZE as usize, Patience::Endless).expect("room");
+        let number = sender.publish_offer(lent, chunks * CHUNK);
+        let mut known = Taken::Nothing;
+        for said in [Taken::Chunks(0), Taken::Chunks(1), Taken::Chunks(chunks)] {
+            let (word, still) = sender.look_at_offer(lent, number, known, chunks).expect("honest words");
+            assert_eq!(still, known);
+            let Taken::Chunks(read) = said else { unreachable!("of these words") };
+            offer::take(sender.lanes.lender().expect("an arena").taken(lent.place), number, read);
+            assert!(sender.wait_for_taker(lent, word, known).expect("a peer"), "the word {said:?} is the news");
+            known = sender.look_at_offer(lent, number, known, chunks).expect("honest words").1;
+            assert_eq!(known, said);
         }
     }
 }
