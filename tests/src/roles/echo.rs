@@ -33,6 +33,20 @@ pub(super) fn play(settings: &Settings) {
     }
 }
 
+/// As [`play`], through one buffer of `size` bytes: what is sent while this side waits with it can be handed over through a window.
+pub(super) fn play_into(settings: &Settings) {
+    let mut connection = settings.connection();
+    let mut buffer = vec![0; settings.number("size", 0)];
+    say("connected");
+    loop {
+        match connection.recv_into(&mut buffer) {
+            Ok(len) => connection.send(&buffer[..len]).expect("the other side waits for the answer"),
+            Err(RecvError::Disconnected { received, .. }) => return say(format_args!("gone {received}")),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// Sends `count` messages at random moments, and leaves politely, or stays (`stay=true`) until it is told to go.
 pub(super) fn send(settings: &Settings) {
     let mut connection = settings.connection();

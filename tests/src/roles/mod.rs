@@ -133,6 +133,7 @@ pub fn main() {
         "mix" => mix::play(&settings),
         "stress" => stress::play(&settings),
         "echo" => echo::play(&settings),
+        "echo-into" => echo::play_into(&settings),
         "send" => echo::send(&settings),
         "receive" => echo::receive(&settings),
         "hold" => echo::hold(&settings),
