@@ -1,5 +1,7 @@
 //! What the kernel says of a process, and a directory of one's own.
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -168,4 +170,26 @@ pub fn page_faults() -> u64 {
         libc::getrusage(libc::RUSAGE_SELF, &mut usage);
         usage.ru_minflt as u64
     }
+}
+
+/// Has a thread of another process, or the calling one if none is named, run on one processor alone: the `nth` of those that the caller
+/// may use, counted around. What it starts inherits that.
+///
+/// # Panics
+/// If the system refuses.
+pub fn pin(thread: Option<u32>, nth: usize, among: &CpuSet) {
+    let mut only = CpuSet::new();
+    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&processor| among.is_set(processor)).collect();
+    only.set(allowed[nth % allowed.len()]);
+    let thread = thread.map(|thread| Pid::from_raw(thread as i32).expect("no process has the number 0"));
+    sched_setaffinity(thread, &only).expect("a processor that may be used");
+}
+
+/// The processors that the calling thread may use.
+///
+/// # Panics
+/// If the system does not say.
+#[must_use]
+pub fn processors() -> CpuSet {
+    sched_getaffinity(None).expect("a set of processors")
 }

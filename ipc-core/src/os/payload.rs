@@ -8,8 +8,11 @@ use super::segment::{self, SegmentError, SegmentOptions};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SealFlags, fcntl_add_seals, fstat, ftruncate};
+use rustix::io::Errno;
 
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
+/// How often sealing is tried while the kernel itself still holds pages of a message. Each time it waits for up to 150 ms (`mm/memfd.c`).
+const SEAL_ATTEMPTS: u32 = 8;
 
 /// A message that is being written.
 pub(crate) struct Draft {
@@ -60,7 +63,10 @@ impl Draft {
         unsafe { self.fd.cover(core::ptr::null_mut(), 0) };
         // The kernel refuses the seal while a mapping can write.
         self.map = None;
-        fcntl_add_seals(&self.fd, SEALS | SealFlags::SEAL).map_err(segment::os("sealing a message"))?;
+        let seal = || fcntl_add_seals(&self.fd, SEALS | SealFlags::SEAL);
+        // There is no other mapping, so what it waits for is its own: pages that it moves, reclaims or has yet to put on its lists.
+        let again = (1..SEAL_ATTEMPTS).map(|_| seal()).find(|sealed| *sealed != Err(Errno::BUSY));
+        again.unwrap_or_else(seal).map_err(segment::os("sealing a message"))?;
         Ok(Sealed { fd: self.fd, len: self.len })
     }
 }
@@ -180,6 +186,22 @@ mod tests {
         let sealed = draft.seal().unwrap();
         // SAFETY: inside the message.
         assert_eq!(unsafe { sealed.open().unwrap().pointer().read() }, 1);
+    }
+
+    /// The kernel gave up on pages that it held itself, and a message was not sent.
+    #[test]
+    fn a_message_is_sealed_once_the_kernel_has_let_go_of_its_pages() {
+        let draft = Draft::new("test", 4096).unwrap();
+        let (held, holding) = std::io::pipe().unwrap();
+        let page = libc::iovec { iov_base: draft.pointer().cast(), iov_len: 4096 };
+        // SAFETY: one range, inside the message. The pipe holds the page, not a copy, until it is read.
+        assert_eq!(unsafe { libc::vmsplice(holding.as_raw_fd(), &page, 1, 0) }, 4096);
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop((held, holding));
+        });
+        assert!(draft.seal().is_ok());
+        letting_go.join().unwrap();
     }
 
     #[test]
