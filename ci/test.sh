@@ -25,13 +25,16 @@ step_format() {
 step_clippy() {
     component clippy clippy
     cargo clippy --workspace --all-targets -- -D warnings
+    # The command brings the feature `tokio` into the workspace.
+    cargo clippy -p ipc-core --all-targets -- -D warnings
+    cargo clippy -p ipc-cli --no-default-features --all-targets -- -D warnings
     cargo clippy -p ipc-core --no-default-features -- -D warnings
     cargo clippy -p ipc-core -p ipc-tests --features ipc-core/tokio,ipc-tests/tokio --all-targets -- -D warnings
 }
 
 step_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
-    RUSTDOCFLAGS="-D warnings" cargo doc -p ipc-core --features tokio --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc -p ipc-core --no-deps
 }
 
 step_unit() {
@@ -81,6 +84,7 @@ step_bench() {
     cargo run --release -q -p ipc-cli -- bench lanes --rounds 1 --effort 1 --json >/dev/null
     cargo build --release -q -p ipc-ffi
     cargo run --release -q -p ipc-cli -- bench c --rounds 1 --effort 1 --json >/dev/null
+    cargo run --release -q -p ipc-cli -- bench tokio --rounds 1 --effort 1 --json >/dev/null
     cargo bench -p ipc-core --bench parts -- --test >/dev/null
 }
 

@@ -13,6 +13,8 @@ mod lanes;
 mod ours;
 pub(crate) mod process;
 mod remap;
+#[cfg(feature = "tokio")]
+mod runtime;
 mod stats;
 
 use crate::failure::{EXIT_CODES, Failure};
@@ -71,6 +73,10 @@ enum Command {
     /// Measures C programs beside Rust programs
     #[command(after_help = EXIT_CODES)]
     C(c::Args),
+    /// Measures connections in a tokio runtime beside Unix streams of the same runtime
+    #[cfg(feature = "tokio")]
+    #[command(after_help = EXIT_CODES)]
+    Tokio(runtime::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,6 +176,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Remap(args)) => remap::run(args),
         Some(Command::Batching(args)) => batching::run(args),
         Some(Command::C(args)) => c::run(args),
+        #[cfg(feature = "tokio")]
+        Some(Command::Tokio(args)) => runtime::run(args),
         None => run_comparison(args),
     }
 }
