@@ -76,7 +76,8 @@ impl<T: Trust> Receiver<T> {
     /// [`RecvError::Disconnected`] once the peer is gone and everything it committed has been received;
     /// [`RecvError::Violation`] if it broke the protocol; [`RecvError::Forked`] in a forked child; [`RecvError::Os`] if the system fails,
     /// or this process has no descriptor or address space left for the next message, which stays where it is.
-    #[inline]
+    // Always: a message that is returned through memory is stored in words and loaded in pairs, which stalls.
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<Message<'_, T>, RecvError> {
         let body = self.wait(Deadline::never)?;
         Ok(Message::new(self, body))
@@ -97,7 +98,8 @@ impl<T: Trust> Receiver<T> {
     ///
     /// # Errors
     /// As [`Receiver::recv`]. A peer that died is noticed within 1024 calls.
-    #[inline]
+    // Always: a message that is returned through memory is stored in words and loaded in pairs, which stalls.
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_, T>>, RecvError> {
         let body = self.try_take(usize::MAX)?;
         Ok(body.map(|body| Message::new(self, body)))
