@@ -143,6 +143,12 @@ impl Header {
         Some((mark, self.0 & Self::LENGTH))
     }
 
+    /// Says whether this is a record that is a descriptor and nothing more.
+    #[inline(always)]
+    pub(crate) const fn is_descriptor(self) -> bool {
+        self.length() == Self::DESCRIBED | descriptor::SIZE
+    }
+
     /// Says whether this is padding, with nothing else in it.
     #[inline(always)]
     pub(crate) const fn is_pad(self) -> bool {

@@ -104,16 +104,7 @@ mod bytes {
         /// names a line that is not needed, and does no harm.
         #[inline(always)]
         pub(crate) fn prefetch_write(&self, index: u64) {
-            // By hand: the intrinsic becomes a prefetch for reading where the processor is not known to have this one. Those
-            // without it execute it as a no-op.
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a prefetch has no effect on memory and faults on no address.
-            unsafe {
-                let line = self.pointer(index);
-                core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = index;
+            super::prefetch_write(self.pointer(index));
         }
     }
 }
@@ -178,6 +169,20 @@ mod bytes {
 }
 
 pub(crate) use bytes::RingBytes;
+
+/// Asks for ownership of the cache line at `line` ahead of a write to it. A hint only: any address will do.
+#[inline(always)]
+pub(crate) fn prefetch_write<P>(line: *const P) {
+    // By hand: the intrinsic becomes a prefetch for reading where the processor is not known to have this one. Those
+    // without it execute it as a no-op.
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: a prefetch has no effect on memory and faults on no address.
+    unsafe {
+        core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = line;
+}
 
 /// Declares a `const fn`; loom's atomics have no constant constructor, so models get a plain one.
 macro_rules! const_fn {

@@ -9,7 +9,7 @@ use crate::layout::descriptor::{Descriptor, MAX_REGIONS, Place, UNIT};
 use crate::layout::exchange::{BLOCKS, Exchange};
 use crate::os::region::Region;
 use crate::ring::Violation;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, prefetch_write};
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::vec::Vec;
@@ -34,22 +34,36 @@ impl WayBack {
         Self { exchange, barrier, giver: Giver::default() }
     }
 
+    #[inline(always)]
     fn exchange(&self) -> &Exchange {
         // SAFETY: the promise of `new`; made of atomics.
         unsafe { self.exchange.as_ref() }
     }
 
-    /// Gives a block back. True: a sender that sleeps must be woken.
+    /// Gives a block back, from any thread. True: a sender that sleeps must be woken.
     #[inline]
     pub(crate) fn give(&self, block: u16) -> bool {
-        let exchange = self.exchange();
-        self.giver.give(&exchange.returned, block.into());
-        // A waker that remembers no answers: a sender that sleeps may be rung more than once before it has woken, and never less.
-        Waker::default().call(&exchange.ticket, self.barrier) == Call::Ring
+        self.giver.give(&self.exchange().returned, block.into());
+        self.call()
     }
 
-    /// Says whether a sender that sleeps must be woken for something that was said in another word than that of a block.
+    /// As [`WayBack::give`], for a time in which no other thread gives.
+    #[inline(always)]
+    pub(crate) fn give_alone(&self, block: u16) -> bool {
+        self.giver.give_alone(&self.exchange().returned, block.into());
+        self.call()
+    }
+
+    /// Asks for the line that is written when the next block is given back: the sender may have read it since the last one.
+    #[inline(always)]
+    pub(crate) fn prepare(&self) {
+        prefetch_write(self.giver.next_slot(&self.exchange().returned));
+    }
+
+    /// Says whether a sender that sleeps must be woken for something that was said to it.
+    #[inline(always)]
     pub(crate) fn call(&self) -> bool {
+        // A waker that remembers no answers: a sender that sleeps may be rung more than once before it has woken, and never less.
         Waker::default().call(&self.exchange().ticket, self.barrier) == Call::Ring
     }
 

@@ -193,6 +193,42 @@ fn two_threads_of_a_receiver_give_back_at_once() {
     });
 }
 
+/// A receiver that has handed nothing to other threads gives without their leave; what it hands over is given back after that.
+#[test]
+fn a_receiver_gives_back_alone_until_it_hands_a_block_to_another_thread() {
+    explore(|| {
+        let shared = Shared::new();
+        let giver = Arc::new(Giver::default());
+        let taking = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let mut taker = Taker::default();
+                let mut taken = Vec::new();
+                while taken.len() < 2 {
+                    match taker.take(&shared.slots) {
+                        Some(block) => {
+                            shared.write(block as usize, 1);
+                            taken.push(block);
+                        }
+                        None => thread::yield_now(),
+                    }
+                }
+                taken
+            })
+        };
+        shared.read(1);
+        giver.give_alone(&shared.slots, 1);
+        let other = (shared.clone(), giver.clone());
+        let giving = thread::spawn(move || {
+            let (shared, giver) = other;
+            shared.read(0);
+            giver.give(&shared.slots, 0);
+        });
+        giving.join().expect("the other thread ends");
+        assert_eq!(taking.join().expect("the sender ends"), [1, 0]);
+    });
+}
+
 /// A message of two chunks through a window of one, to a receiver that accepts at any time, or declines after the first chunk.
 fn an_offer(declines: bool) -> (bool, bool) {
     let shared = Shared::new();

@@ -19,12 +19,32 @@ pub(crate) struct Giver {
 }
 
 impl Giver {
-    /// Gives block `number` back. There are as many slots as blocks, so there is always room.
+    /// Gives block `number` back, from any thread. There are as many slots as blocks, so there is always room.
     #[inline]
     pub(crate) fn give(&self, slots: &[AtomicU64], number: u32) {
         // Relaxed: it only keeps threads apart. Slots may be filled out of turn; the taker waits for the first. A thread cannot die
         // between the two steps without its process, and then the taker gets everything back anyway.
         let position = self.position.fetch_add(1, Ordering::Relaxed);
+        Self::fill(slots, position, number);
+    }
+
+    /// As [`Giver::give`], for a time in which no other thread gives.
+    #[inline(always)]
+    pub(crate) fn give_alone(&self, slots: &[AtomicU64], number: u32) {
+        // Relaxed: a thread that gives later was handed what it gives by this one, after this.
+        let position = self.position.load(Ordering::Relaxed);
+        self.position.store(position.wrapping_add(1), Ordering::Relaxed);
+        Self::fill(slots, position, number);
+    }
+
+    /// The slot that is filled next, if no other thread fills it.
+    #[inline(always)]
+    pub(crate) fn next_slot<'s>(&self, slots: &'s [AtomicU64]) -> &'s AtomicU64 {
+        &slots[self.position.load(Ordering::Relaxed) as usize % slots.len()]
+    }
+
+    #[inline(always)]
+    fn fill(slots: &[AtomicU64], position: u64, number: u32) {
         let slot = &slots[position as usize % slots.len()];
         // [B1] reading the block is finished; pairs with [B2].
         slot.store(stamp(position, slots.len()) | u64::from(number), Ordering::Release);
@@ -78,6 +98,24 @@ mod tests {
             }
         }
         assert!(!taker.is_ready(&slots));
+    }
+
+    #[test]
+    fn numbers_given_alone_and_with_others_lie_behind_each_other() {
+        let slots: [AtomicU64; 4] = Default::default();
+        let (giver, mut taker) = (Giver::default(), Taker::default());
+        for number in 0..16 {
+            let next: *const AtomicU64 = giver.next_slot(&slots);
+            let before = giver.next_slot(&slots).load(Ordering::Relaxed);
+            if number % 3 == 0 {
+                giver.give(&slots, number)
+            } else {
+                giver.give_alone(&slots, number)
+            }
+            assert!(core::ptr::eq(next, &slots[number as usize % 4]));
+            assert_ne!(slots[number as usize % 4].load(Ordering::Relaxed), before);
+            assert_eq!(taker.take(&slots), Some(number));
+        }
     }
 
     #[test]

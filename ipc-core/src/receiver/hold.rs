@@ -4,16 +4,34 @@
 
 use super::Receiver;
 use super::incoming::MAX_SPARE;
+use crate::layout::descriptor::Place;
 use crate::message::{Body, Borrowed, Held, Hold, Keep, Other, Trust};
 use std::vec::Vec;
 
 impl<T: Trust> Receiver<T> {
     /// Consumes the record of a message, and gives back what it holds.
-    #[cold]
+    #[inline(always)]
     pub(crate) fn release_hold(&mut self, hold: Hold) {
         // First the record: a sender whose peer dies between the two must not find a message undelivered whose block it lent again.
         self.release(1);
-        self.give_back_one(hold);
+        match hold {
+            Hold::Block(place) => self.give_block(place),
+            hold => self.give_back_one(hold),
+        }
+    }
+
+    #[inline(always)]
+    fn give_block(&mut self, place: Place) {
+        let Some(way_back) = &self.incoming.way_back else { return };
+        if !self.link.is_original() {
+            return;
+        }
+        let block = place.block();
+        // Other threads give back what they hold, once anything was held.
+        let wake = if self.incoming.has_held { way_back.give(block) } else { way_back.give_alone(block) };
+        if wake {
+            self.link.space.ring();
+        }
     }
 
     #[cold]
@@ -21,6 +39,7 @@ impl<T: Trust> Receiver<T> {
         holds.into_iter().for_each(|hold| self.give_back_one(hold));
     }
 
+    #[cold]
     pub(super) fn give_back_one(&mut self, hold: Hold) {
         let block = match hold {
             Hold::Record => return,
@@ -40,11 +59,8 @@ impl<T: Trust> Receiver<T> {
                 block
             }
         };
-        if let (Some(place), Some(way_back)) = (block, &self.incoming.way_back)
-            && self.link.is_original()
-            && way_back.give(place.block())
-        {
-            self.link.space.ring();
+        if let Some(place) = block {
+            self.give_block(place);
         }
     }
 
@@ -67,6 +83,7 @@ impl<T: Trust> Receiver<T> {
         let borrowed = block.and_then(|place| {
             let region = self.incoming.borrower.region(place)?;
             let way_back = self.incoming.way_back.clone()?;
+            self.incoming.has_held = true;
             Some(Borrowed { block: place.block(), way_back, _region: region, link: self.link.clone() })
         });
         let (start, keep) = match (borrowed, file) {

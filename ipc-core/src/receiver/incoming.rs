@@ -31,6 +31,8 @@ pub(super) struct Growing {
 pub(crate) struct Incoming {
     pub(super) borrower: Borrower,
     pub(super) way_back: Option<Arc<WayBack>>,
+    /// A block was held: other threads may give blocks back.
+    pub(super) has_held: bool,
     pub(super) inlet: Option<Inlet<'static>>,
     /// The pieces of a message that came so far.
     pub(super) pieces: Vec<u8>,
@@ -68,6 +70,7 @@ impl Incoming {
         Self {
             borrower: Borrower::new(credit.arena),
             way_back,
+            has_held: false,
             inlet,
             pieces: Vec::new(),
             spare: Vec::new(),

@@ -41,6 +41,9 @@ impl<T: Trust> Receiver<T> {
             return None;
         }
         let start = self.incoming.borrower.find(place, length).ok()?;
+        if let Some(way_back) = &self.incoming.way_back {
+            way_back.prepare();
+        }
         Some(Body::new(start, length as usize, Hold::Block(place)))
     }
 

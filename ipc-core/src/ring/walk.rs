@@ -8,6 +8,7 @@ use super::RingMemory;
 use super::cursor::Cursor;
 #[cfg(feature = "std")]
 use super::window::ReadWindow;
+use crate::layout::descriptor;
 use crate::layout::{HEADER, Header, Mark, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
@@ -117,6 +118,9 @@ impl Walk {
             let end = index + length;
             // Not `||`: one branch, never taken, is cheaper than two.
             if (length > self.longest) | (end > self.bytes.capacity()) {
+                if let Some(extent) = self.described(header) {
+                    return Ok(Some(extent));
+                }
                 match self.uncommon(header)? {
                     Some(extent) => return Ok(Some(extent)),
                     None => continue,
@@ -130,6 +134,19 @@ impl Walk {
             self.cursor.advance(self.cursor.index + self.stride, self.bytes.capacity());
             return Ok(Some(Extent { index, length, mark: Mark::Plain }));
         }
+    }
+
+    /// A record that is a descriptor and nothing more: the usual one of those with a mark.
+    #[inline(always)]
+    fn described(&mut self, header: Header) -> Option<Extent> {
+        let length = descriptor::SIZE;
+        let (index, next) = (self.cursor.index + HEADER, self.cursor.index + HEADER + length);
+        // A record of this length fits every ring, if not in what is left of the lap.
+        if !header.is_descriptor() || next > self.bytes.capacity() {
+            return None;
+        }
+        self.cursor.advance(next, self.bytes.capacity());
+        Some(Extent { index, length, mark: Mark::Described })
     }
 
     #[inline(never)]
