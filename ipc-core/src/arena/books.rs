@@ -2,47 +2,55 @@
 //!
 //! Promise: parts that are lent do not overlap, and what comes back is free again. Refusal: it knows nothing of mappings.
 
+use super::lender::Lent;
+use super::warm::{MAX_WARM, Ready, Warm};
 use crate::layout::descriptor::{Place, UNIT};
 use crate::layout::exchange::BLOCKS;
+use core::ptr::NonNull;
 use offset_allocator::{Allocation, Allocator};
+use std::boxed::Box;
 use std::vec::Vec;
 
-/// What is known of a block.
-#[derive(Clone, Copy)]
-enum Block {
+/// Whose a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
     Free,
     /// Lent to this process, which fills it.
-    Filling(Lent),
+    Filling,
     /// Lent to the peer, which has not given it back.
-    Out(Lent),
+    Out,
     /// Back, and kept for the next message of its size.
-    Warm(Lent),
+    Warm,
 }
 
-/// The most blocks that are kept for the next message of their size: what comes back is lent again while it is in a cache, and without
-/// asking the allocator.
-const MAX_WARM: usize = 8;
-
+/// What is known of a block: where it lies, unless it is free.
 #[derive(Clone, Copy)]
-struct Lent {
-    region: u8,
-    part: Allocation,
+struct Block {
+    ready: Option<Ready>,
+    part: Option<Allocation>,
     units: u32,
+    state: State,
+}
+
+impl Block {
+    const FREE: Self = Self { ready: None, part: None, units: 0, state: State::Free };
 }
 
 /// The books of one region.
 struct Region {
+    /// Where its bytes begin in this process.
+    start: NonNull<u8>,
     parts: Allocator,
     units: u32,
-    /// Units in use.
+    /// Units that are lent, or warm.
     used: u32,
 }
 
-/// A part that was just lent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) place: Place,
-    /// Where the part ends in its region, in bytes.
+/// A block that was just lent, not having been lent before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cold {
+    pub(super) lent: Lent,
+    /// Where the block ends in its region, in bytes.
     pub(super) end: u64,
 }
 
@@ -65,32 +73,34 @@ const fn step(units: u64) -> u64 {
 }
 
 pub(super) struct Books {
-    blocks: Vec<Block>,
+    blocks: Box<[Block; BLOCKS as usize]>,
     /// Numbers of free blocks; the last one is lent next.
     free: Vec<u16>,
-    /// Numbers of warm blocks; the last one came back last.
-    warm: Vec<u16>,
+    warm: Warm,
     regions: Vec<Option<Region>>,
-    /// Bytes in use.
-    used: u64,
 }
 
 impl Books {
     pub(super) fn new() -> Self {
         let free = (0..BLOCKS as u16).rev().collect();
-        let blocks = std::vec![Block::Free; BLOCKS as usize];
-        Self { blocks, free, warm: Vec::with_capacity(MAX_WARM), regions: Vec::new(), used: 0 }
+        let blocks = Box::new([Block::FREE; BLOCKS as usize]);
+        Self { blocks, free, warm: Warm::new(), regions: Vec::new() }
     }
 
-    /// Adds a region of `bytes`, a multiple of [`UNIT`] below 2^32 units.
-    pub(super) fn add(&mut self, region: usize, bytes: u64) {
+    #[inline(always)]
+    fn block(&mut self, number: u16) -> &mut Block {
+        &mut self.blocks[usize::from(number) % BLOCKS as usize]
+    }
+
+    /// Adds a region of `bytes`, a multiple of [`UNIT`] below 2^32 units, that begins at `start` in this process.
+    pub(super) fn add(&mut self, region: usize, start: NonNull<u8>, bytes: u64) {
         let units = (bytes / UNIT) as u32;
         // A block needs a node, and so does each gap between two blocks.
         let parts = Allocator::with_max_allocs(units, 2 * BLOCKS as u32 + 8);
         if self.regions.len() <= region {
             self.regions.resize_with(region + 1, || None);
         }
-        self.regions[region] = Some(Region { parts, units, used: 0 });
+        self.regions[region] = Some(Region { start, parts, units, used: 0 });
     }
 
     /// Forgets a region.
@@ -107,36 +117,32 @@ impl Books {
     }
 
     /// Lends a block of at least `len` bytes, if there is room.
-    #[cfg(test)]
-    fn lend(&mut self, len: u64) -> Option<Part> {
-        let units = Self::units(len)?;
-        self.lend_warm(units).or_else(|| self.lend_cold(units))
+    #[cfg(all(test, not(loom)))]
+    fn lend(&mut self, len: u64) -> Option<Lent> {
+        let warm = self.lend_warm(len);
+        warm.or_else(|| Some(self.lend_cold(Self::units(len)?)?.lent))
     }
 
-    /// Lends a block that came back, if one is of about this size.
-    #[inline]
-    pub(super) fn lend_warm(&mut self, units: u32) -> Option<Part> {
-        // Nearly always the last one or none.
-        for at in (0..self.warm.len()).rev() {
-            let number = self.warm[at];
-            let Block::Warm(lent) = self.blocks[usize::from(number)] else { continue };
-            if lent.units >= units && lent.units - units <= units / 8 {
-                self.warm.remove(at);
-                self.used += u64::from(lent.units) * UNIT;
-                self.blocks[usize::from(number)] = Block::Filling(lent);
-                let place = Place::new(lent.region, number, lent.part.offset.into());
-                return Some(Part { place, end: u64::from(lent.part.offset + lent.units) * UNIT });
-            }
-        }
-        None
+    /// Lends a block that came back, if one is of about this many bytes. It lies where it lay.
+    #[inline(always)]
+    pub(super) fn lend_warm(&mut self, len: u64) -> Option<Lent> {
+        let lent = self.warm.take(len)?;
+        self.block(lent.place.block()).state = State::Filling;
+        Some(lent)
+    }
+
+    /// The block that is lent next, if its size is asked for.
+    #[inline(always)]
+    pub(super) fn next_warm(&self) -> Option<Lent> {
+        self.warm.next()
     }
 
     /// Lends a new block, if there is room.
-    pub(super) fn lend_cold(&mut self, units: u32) -> Option<Part> {
+    pub(super) fn lend_cold(&mut self, units: u32) -> Option<Cold> {
         if let Some(part) = self.allocate(units) {
             return Some(part);
         }
-        if self.warm.is_empty() {
+        if self.warm.len() == 0 {
             return None;
         }
         self.cool();
@@ -145,23 +151,22 @@ impl Books {
 
     /// Gives warm blocks back to the allocator.
     pub(super) fn cool(&mut self) {
-        while let Some(number) = self.warm.pop() {
-            self.cool_one(number);
+        while let Some(lent) = self.warm.pop() {
+            self.cool_one(lent);
         }
     }
 
-    fn cool_one(&mut self, number: u16) {
-        if let Block::Warm(lent) = self.blocks[usize::from(number)] {
-            self.blocks[usize::from(number)] = Block::Free;
-            self.free.push(number);
-            if let Some(Some(region)) = self.regions.get_mut(usize::from(lent.region)) {
-                region.used -= lent.units;
-                region.parts.free(lent.part);
-            }
+    fn cool_one(&mut self, lent: Lent) {
+        let Lent { place, .. } = lent;
+        let block = core::mem::replace(self.block(place.block()), Block::FREE);
+        self.free.push(place.block());
+        if let (Some(Some(region)), Some(part)) = (self.regions.get_mut(usize::from(place.region())), block.part) {
+            region.used -= block.units;
+            region.parts.free(part);
         }
     }
 
-    fn allocate(&mut self, units: u32) -> Option<Part> {
+    fn allocate(&mut self, units: u32) -> Option<Cold> {
         let number = *self.free.last()?;
         for (at, region) in self.regions.iter_mut().enumerate() {
             let Some(region) = region else { continue };
@@ -172,62 +177,82 @@ impl Books {
             self.free.pop();
             region.used += units;
             let end = u64::from(part.offset + units) * UNIT;
-            self.used += u64::from(units) * UNIT;
-            self.blocks[usize::from(number)] = Block::Filling(Lent { region: at as u8, part, units });
             let place = Place::new(at as u8, number, part.offset.into());
-            return Some(Part { place, end });
+            let start = region.start.as_ptr().wrapping_add((place.unit() * UNIT) as usize);
+            // SAFETY: inside the region, which does not reach around the end of all addresses: not null.
+            let start = unsafe { NonNull::new_unchecked(start) };
+            let lent = Lent { place, start };
+            *self.block(number) =
+                Block { ready: Some(Ready::new(lent, units)), part: Some(part), units, state: State::Filling };
+            return Some(Cold { lent, end });
         }
         None
     }
 
     /// Notes that a block was sent.
+    #[inline(always)]
     pub(super) fn send(&mut self, number: u16) {
-        if let Some(block) = self.blocks.get_mut(usize::from(number))
-            && let Block::Filling(lent) = *block
-        {
-            *block = Block::Out(lent);
+        let block = self.block(number);
+        if block.state == State::Filling {
+            block.state = State::Out;
         }
     }
 
     /// Takes a block back that this process filled and did not send.
     pub(super) fn cancel(&mut self, number: u16) {
-        if let Some(Block::Filling(lent)) = self.blocks.get(usize::from(number)).copied() {
-            self.release(number, lent);
+        if self.block(number).state == State::Filling {
+            self.release(number);
+        }
+    }
+
+    /// Takes a block back that was lent first just now, and whose pages have no memory: it is not kept.
+    pub(super) fn abandon(&mut self, number: u16) {
+        if let Block { ready: Some(ready), state: State::Filling, .. } = *self.block(number) {
+            self.cool_one(ready.lent);
         }
     }
 
     /// Takes a block back that the peer returned. False: it has no such block.
+    #[inline]
     pub(super) fn take_back(&mut self, number: u32) -> bool {
         match self.blocks.get(number as usize) {
-            Some(&Block::Out(lent)) => {
-                self.release(number as u16, lent);
+            Some(Block { state: State::Out, .. }) => {
+                self.release(number as u16);
                 true
             }
             _ => false,
         }
     }
 
-    fn release(&mut self, number: u16, lent: Lent) {
-        self.used -= u64::from(lent.units) * UNIT;
-        self.blocks[usize::from(number)] = Block::Warm(lent);
+    #[inline]
+    fn release(&mut self, number: u16) {
         if self.warm.len() == MAX_WARM {
-            let oldest = self.warm.remove(0);
+            self.cool_first();
+        }
+        let block = self.block(number);
+        block.state = State::Warm;
+        if let Some(ready) = block.ready {
+            self.warm.push(ready);
+        }
+    }
+
+    #[inline(never)]
+    fn cool_first(&mut self) {
+        if let Some(oldest) = self.warm.pop() {
             self.cool_one(oldest);
         }
-        self.warm.push(number);
     }
 
     /// Says whether the peer has a block.
     pub(super) fn is_out(&self, number: u16) -> bool {
-        matches!(self.blocks.get(usize::from(number)), Some(Block::Out(_)))
+        self.blocks.get(usize::from(number)).is_some_and(|block| block.state == State::Out)
     }
 
     /// Says whether `len` bytes at a place are those of a block that the peer has, or its first.
     pub(super) fn is_out_with(&self, place: Place, len: u64) -> bool {
         match self.blocks.get(usize::from(place.block())) {
-            Some(Block::Out(lent)) => {
-                let there = lent.region == place.region() && u64::from(lent.part.offset) == place.unit();
-                there && len <= u64::from(lent.units) * UNIT
+            Some(&Block { ready: Some(ready), units, state: State::Out, .. }) => {
+                ready.lent.place == place && len <= u64::from(units) * UNIT
             }
             _ => false,
         }
@@ -235,15 +260,18 @@ impl Books {
 
     /// Numbers of the blocks that the peer has.
     pub(super) fn out(&self) -> impl Iterator<Item = u16> {
-        self.blocks.iter().enumerate().filter(|(_, block)| matches!(block, Block::Out(_))).map(|(at, _)| at as u16)
+        self.blocks.iter().enumerate().filter(|(_, block)| block.state == State::Out).map(|(at, _)| at as u16)
     }
 
     /// Bytes in use, rounded up to units.
     pub(super) fn used(&self) -> u64 {
-        self.used
+        let taken: u64 = self.regions.iter().flatten().map(|region| u64::from(region.used)).sum();
+        let warm = self.blocks.iter().filter(|block| block.state == State::Warm);
+        taken.saturating_sub(warm.map(|block| u64::from(block.units)).sum()) * UNIT
     }
 
     /// Blocks in use.
+    #[inline]
     pub(super) fn lent(&self) -> u64 {
         BLOCKS - self.free.len() as u64 - self.warm.len() as u64
     }
@@ -263,25 +291,25 @@ mod tests {
         #[test]
         fn lent_parts_never_overlap_and_everything_comes_back(steps in prop::collection::vec((0_u8..4, 0_u64..300_000, any::<u16>()), 1..400)) {
             let mut books = Books::new();
-            books.add(0, 1 << 20);
-            books.add(3, 512 << 10);
+            books.add(0, NonNull::dangling(), 1 << 20);
+            books.add(3, NonNull::dangling(), 512 << 10);
             let mut lent: BTreeMap<u16, (Place, u64)> = BTreeMap::new();
             for (step, len, pick) in steps {
                 match step {
                     0 | 1 => {
-                        let Some(part) = books.lend(len) else { continue };
-                        let size = [1 << 20, 0, 0, 512 << 10][usize::from(part.place.region())];
-                        let start = part.place.unit() * UNIT;
+                        let Some(found) = books.lend(len) else { continue };
+                        let size = [1 << 20, 0, 0, 512 << 10][usize::from(found.place.region())];
+                        let start = found.place.unit() * UNIT;
                         prop_assert!(start + len <= size);
                         for (place, other) in lent.values() {
                             let (region, unit) = (place.region(), place.unit());
                             let other_start = unit * UNIT;
-                            let apart = region != part.place.region() || start + len <= other_start || other_start + other <= start;
+                            let apart = region != found.place.region() || start + len <= other_start || other_start + other <= start;
                             prop_assert!(apart);
                         }
-                        prop_assert!(lent.insert(part.place.block(), (part.place, len)).is_none());
+                        prop_assert!(lent.insert(found.place.block(), (found.place, len)).is_none());
                         if step == 1 {
-                            books.send(part.place.block());
+                            books.send(found.place.block());
                         }
                     }
                     2 => {
@@ -319,7 +347,7 @@ mod tests {
         for units in (1..5000).chain([7812, 100_000, (1 << 21) - 1, 1 << 21]) {
             for (region, request) in [(class_above(units), units), (units, class_below(units))] {
                 let mut books = Books::new();
-                books.add(0, region * UNIT);
+                books.add(0, NonNull::dangling(), region * UNIT);
                 assert!(books.lend(request * UNIT).is_some(), "{request} of {region} units");
             }
         }
@@ -328,8 +356,8 @@ mod tests {
     #[test]
     fn only_the_bytes_of_a_block_that_is_out_are_found_in_it() {
         let mut books = Books::new();
-        books.add(0, 1 << 20);
-        let place = books.lend(300).map(|part| part.place).unwrap();
+        books.add(0, NonNull::dangling(), 1 << 20);
+        let place = books.lend(300).map(|lent| lent.place).unwrap();
         assert!(!books.is_out_with(place, 300));
         books.send(place.block());
         assert!(books.is_out_with(place, 0) && books.is_out_with(place, 3 * UNIT));
@@ -343,15 +371,31 @@ mod tests {
     }
 
     #[test]
+    fn a_block_without_memory_is_not_kept_for_the_next_message() {
+        let mut books = Books::new();
+        books.add(0, NonNull::dangling(), 1 << 20);
+        let Cold { lent, end } = books.lend_cold(8).unwrap();
+        assert_eq!((lent.place, end), (Place::new(0, 0, 0), 8 * UNIT));
+        books.abandon(lent.place.block());
+        assert!(books.lend_warm(8 * UNIT).is_none());
+        assert_eq!((books.used(), books.lent(), books.is_unused(0)), (0, 0, true));
+        // As opposed to one that was merely not sent.
+        let lent = books.lend(8 * UNIT).unwrap();
+        books.cancel(lent.place.block());
+        books.abandon(lent.place.block());
+        assert_eq!(books.lend_warm(8 * UNIT).map(|lent| lent.place), Some(lent.place));
+    }
+
+    #[test]
     fn no_more_blocks_are_lent_than_the_way_back_has_room_for() {
         let mut books = Books::new();
-        books.add(0, 64 << 20);
+        books.add(0, NonNull::dangling(), 64 << 20);
         for _ in 0..BLOCKS {
             assert!(books.lend(1).is_some());
         }
-        assert_eq!(books.lend(1), None);
+        assert!(books.lend(1).is_none());
         books.cancel(7);
         assert_eq!(books.lent(), BLOCKS - 1);
-        assert_eq!(books.lend(1).map(|part| part.place.block()), Some(7));
+        assert_eq!(books.lend(1).map(|lent| lent.place.block()), Some(7));
     }
 }

@@ -3,7 +3,7 @@
 //! Promise: a block is the caller's alone until it is sent, and the peer's until that gives it back; what the peer says of a block that it
 //! does not have is a violation. Refusal: it does not wait, and does not tell the peer of new regions; the sender does.
 
-use super::books::{Books, Part, class_above, class_below};
+use super::books::{Books, Cold, class_above, class_below};
 use super::returns::Taker;
 use crate::doorbell::{Barrier, Sleeper};
 use crate::layout::descriptor::{MAX_REGIONS, Place, UNIT};
@@ -12,7 +12,7 @@ use crate::os::processor;
 use crate::os::region::Region;
 use crate::os::segment::SegmentError;
 use crate::ring::Violation;
-use crate::sync::{AtomicU64, spin_hint};
+use crate::sync::{AtomicU64, prefetch_write, spin_hint};
 use core::ptr::NonNull;
 use std::io;
 use std::string::String;
@@ -143,24 +143,59 @@ impl Lender {
         unsafe { self.exchange.as_ref() }
     }
 
-    /// Lends a block of `len` bytes. Its bytes hold whatever they held.
+    /// Lends a block of about `len` bytes that came back, if there is one.
+    #[inline(always)]
+    pub(crate) fn lend_warm(&mut self, len: u64) -> Option<Lent> {
+        // Its pages have memory since it was lent first.
+        self.books.lend_warm(len)
+    }
+
+    /// Says whether so many blocks are out that those which came back are lent again, before others are lent.
     #[inline]
+    fn goes_round(&self, len: u64) -> bool {
+        let lent = self.books.lent();
+        // As `lent >= ROUND / len`, without a division.
+        lent >= MAX_ROUND || (lent > 0 && (lent + 1).saturating_mul(len) > ROUND)
+    }
+
+    /// For the time after a block of `len` bytes was sent, in which this side would only wait: looks for the next one, and asks for
+    /// its first line, which the receiver has read.
+    ///
+    /// # Errors
+    /// As [`Lender::collect`].
+    #[inline(always)]
+    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), Violation> {
+        match self.books.next_warm() {
+            Some(lent) => {
+                prefetch_write(lent.start.as_ptr());
+                Ok(())
+            }
+            None => self.collect_round(len),
+        }
+    }
+
+    #[inline(never)]
+    fn collect_round(&mut self, len: u64) -> Result<(), Violation> {
+        if self.goes_round(len) { self.collect() } else { Ok(()) }
+    }
+
+    /// Lends a block of `len` bytes. Its bytes hold whatever they held.
     pub(crate) fn lend(&mut self, len: u64) -> Result<Lent, Refused> {
         let Some(units) = Books::units(len) else { return Err(Refused::TooLarge) };
-        if let Some(part) = self.books.lend_warm(units) {
-            return self.lent(part);
+        if let Some(lent) = self.lend_warm(len) {
+            return Ok(lent);
         }
-        if self.books.lent() >= (ROUND / len.max(1)).clamp(1, MAX_ROUND) {
+        if self.goes_round(len) {
             self.collect().map_err(Refused::Violation)?;
-            if let Some(part) = self.books.lend_warm(units) {
-                return self.lent(part);
+            if let Some(lent) = self.lend_warm(len) {
+                return Ok(lent);
             }
             if len >= WAIT_FROM && self.await_warm(len)? {
                 return self.lend(len);
             }
         }
-        if let Some(part) = self.books.lend_cold(units) {
-            return self.lent(part);
+        if let Some(cold) = self.books.lend_cold(units) {
+            return self.lent(cold);
         }
         self.lend_late(len)
     }
@@ -189,8 +224,8 @@ impl Lender {
     #[cold]
     fn lend_late(&mut self, len: u64) -> Result<Lent, Refused> {
         self.collect().map_err(Refused::Violation)?;
-        if let Some(part) = Books::units(len).and_then(|units| self.books.lend_cold(units)) {
-            return self.lent(part);
+        if let Some(cold) = Books::units(len).and_then(|units| self.books.lend_cold(units)) {
+            return self.lent(cold);
         }
         if len > max_block(self.limit) {
             return Err(Refused::TooLarge);
@@ -216,20 +251,17 @@ impl Lender {
         idle.filter_map(|(_, region)| Some(region.as_ref()?.memory.size())).sum()
     }
 
-    #[inline]
-    fn lent(&mut self, part: Part) -> Result<Lent, Refused> {
-        let Part { place, end } = part;
-        let Some(Some(region)) = self.regions.get(usize::from(place.region())) else {
+    fn lent(&mut self, cold: Cold) -> Result<Lent, Refused> {
+        let Cold { lent, end } = cold;
+        let Some(Some(region)) = self.regions.get(usize::from(lent.place.region())) else {
             // The books know no region that is not mapped.
             return Err(Refused::TooLarge);
         };
         if let Err(error) = region.memory.populate(end) {
-            self.books.cancel(place.block());
+            self.books.abandon(lent.place.block());
             return Err(Refused::Memory(error));
         }
-        let start = region.memory.pointer(place.unit() * UNIT);
-        // SAFETY: inside a mapping, so not null.
-        Ok(Lent { place, start: unsafe { NonNull::new_unchecked(start) } })
+        Ok(lent)
     }
 
     /// Bytes of a region that would make room for a message of `len` bytes, if there is so much left.
@@ -253,7 +285,9 @@ impl Lender {
     /// Adds a region that the peer has been told of.
     pub(crate) fn add(&mut self, number: u8, region: Region) {
         let at = usize::from(number);
-        self.books.add(at, region.size());
+        // SAFETY: the first byte of a mapping, so not null.
+        let start = unsafe { NonNull::new_unchecked(region.pointer(0)) };
+        self.books.add(at, start, region.size());
         self.size += region.size();
         if self.regions.len() <= at {
             self.regions.resize_with(at + 1, || None);
@@ -309,7 +343,7 @@ impl Lender {
     }
 
     /// Notes that a block was sent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sent(&mut self, place: Place) {
         self.books.send(place.block());
     }

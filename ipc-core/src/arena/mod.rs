@@ -12,6 +12,7 @@
 //! | `progress` | how far a copy into a block has got, for a reader that follows it |
 //! | `offer` | very large messages, through a small window |
 //! | `books` | which part of which region is lent |
+//! | `warm` | blocks that came back, for the next messages of their size |
 //! | `lender` | the sender's side: regions, blocks, credit |
 //! | `borrower` | the receiver's side: regions of the peer, blocks to give back |
 
@@ -24,3 +25,4 @@ pub(crate) mod borrower;
 pub(crate) mod lender;
 #[cfg(all(test, loom))]
 mod models;
+mod warm;

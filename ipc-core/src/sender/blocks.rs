@@ -77,7 +77,7 @@ impl<T: Trust> Sender<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish_block(&mut self, lent: Lent, kind: Kind, len: u64, files: usize) {
         let mut descriptor = Descriptor::new(kind, len);
         descriptor.place = lent.place;
@@ -91,8 +91,18 @@ impl<T: Trust> Sender<T> {
         self.publish_described(&descriptor, 1);
     }
 
+    /// After a block was sent: what the next one needs, while this one is on its way. A violation is told by the next call.
+    #[inline(always)]
+    pub(super) fn prepare_block(&mut self, len: u64) {
+        if let Some(lender) = &mut self.lanes.lender
+            && let Err(violation) = lender.prepare(len)
+        {
+            self.link.condemn(violation);
+        }
+    }
+
     /// Publishes a descriptor in the room that was claimed for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish_described(&mut self, descriptor: &Descriptor, messages: u64) {
         let mut record = self.producer.reservation(descriptor::SIZE as usize);
         record.write_words(descriptor.encode());
@@ -101,6 +111,7 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Room for a descriptor, and what is beside it on its way.
+    #[inline(always)]
     pub(super) fn prepare_record(
         &mut self,
         files: &[BorrowedFd<'_>],
@@ -114,7 +125,7 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Lends a block; waits for one, or lets the arena grow.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend(
         &mut self,
         len: u64,
@@ -124,24 +135,15 @@ impl<T: Trust> Sender<T> {
         self.lanes.lent += 1;
         if self.lanes.lent < TRIM_AFTER
             && let Some(lender) = &mut self.lanes.lender
+            && let Some(lent) = lender.lend_warm(len)
         {
-            match lender.lend(len) {
-                Ok(lent) => return Ok(lent),
-                // What came back was taken: it would not be seen a second time.
-                Err(Refused::Violation(violation)) => return Err(self.link.condemn(violation).into()),
-                Err(_) => {}
-            }
+            return Ok(lent);
         }
         self.lend_slow(len, patience, made)
     }
 
-    #[cold]
-    pub(super) fn lend_slow(
-        &mut self,
-        len: u64,
-        patience: Patience,
-        made: &mut Option<Deadline>,
-    ) -> Result<Lent, SendError> {
+    #[inline(never)]
+    fn lend_slow(&mut self, len: u64, patience: Patience, made: &mut Option<Deadline>) -> Result<Lent, SendError> {
         if self.lanes.lent >= TRIM_AFTER {
             self.lanes.lent = 0;
             self.trim_regions(None, Patience::None, &mut None)?;

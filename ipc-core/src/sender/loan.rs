@@ -7,45 +7,35 @@
 use super::{Patience, Sender};
 use crate::arena::lender::{Dropped, Lent};
 use crate::error::SendError;
-use crate::layout::descriptor::{Kind, UNIT};
+use crate::layout::descriptor::{Kind, Place, UNIT};
 use crate::message::{Trust, Untrusted};
 use crate::os::payload::Draft;
 use crate::os::region::Region;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
 use std::boxed::Box;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Where the bytes of a loan are.
-enum Memory {
-    /// In a block of the arena, with a claim in the ring.
-    Block(Lent),
+/// Where the bytes of a loan are that is not in a block of the arena.
+enum Beside {
     /// In a file of its own.
-    Draft(Box<Draft>),
+    Draft(Draft),
     /// In memory of this process: the connection shares none.
     Private(Vec<u8>),
-}
-
-impl Memory {
-    #[inline(always)]
-    fn start(&self) -> *mut u8 {
-        match self {
-            Self::Block(lent) => lent.start.as_ptr(),
-            Self::Draft(draft) => draft.pointer(),
-            Self::Private(bytes) => bytes.as_ptr().cast_mut(),
-        }
-    }
 }
 
 /// A message that is being written in place. [`Loan::send`] hands it over without a copy; dropping it gives it back unsent.
 #[must_use = "a loan that is not sent is given back"]
 pub struct Loan<'s, T: Trust = Untrusted> {
     sender: &'s mut Sender<T>,
-    memory: ManuallyDrop<Memory>,
+    /// Where its bytes begin; and the block they are in, with a claim in the ring, unless they are beside the arena.
+    lent: Lent,
+    beside: Option<Box<Beside>>,
     len: usize,
     capacity: usize,
 }
@@ -89,12 +79,12 @@ impl<T: Trust> Sender<T> {
         self.loan_with(len, Patience::Until(timeout))
     }
 
-    #[inline]
+    #[inline(always)]
     fn loan_with(&mut self, len: usize, patience: Patience) -> Result<Loan<'_, T>, SendError> {
         self.check()?;
         let most = self.lanes.max_block();
         // None at all has no room for a message of no bytes either.
-        let memory = if len as u64 <= most && most > 0 {
+        let (lent, beside) = if len as u64 <= most && most > 0 {
             let mut made = None;
             let lent = self.lend(len as u64, patience, &mut made)?;
             // The record is claimed now, so that sending cannot fail later.
@@ -102,23 +92,33 @@ impl<T: Trust> Sender<T> {
                 self.cancel(lent);
                 return Err(error);
             }
-            Memory::Block(lent)
+            (lent, None)
         } else {
-            self.memory_beside_the_arena(len)?
+            let (lent, beside) = self.lend_beside(len)?;
+            (lent, Some(beside))
         };
-        Ok(Loan { sender: self, memory: ManuallyDrop::new(memory), len, capacity: len })
+        Ok(Loan { sender: self, lent, beside, len, capacity: len })
     }
 
+    /// Memory beside the arena.
     #[cold]
-    fn memory_beside_the_arena(&self, len: usize) -> Result<Memory, SendError> {
+    fn lend_beside(&self, len: usize) -> Result<(Lent, Box<Beside>), SendError> {
         let (bytes, max) = (len as u64, self.max_message());
         if bytes > max {
             return Err(SendError::TooLarge { len: bytes, max });
         }
-        Ok(match self.link.mode.has_arena() {
-            false => Memory::Private(std::vec![0; len]),
-            true => Memory::Draft(Box::new(self.draft(bytes)?)),
-        })
+        let (start, beside) = match self.link.mode.has_arena() {
+            false => {
+                let mut bytes = std::vec![0; len];
+                (bytes.as_mut_ptr(), Beside::Private(bytes))
+            }
+            true => {
+                let draft = self.draft(bytes)?;
+                (draft.pointer(), Beside::Draft(draft))
+            }
+        };
+        let lent = Lent { place: Place::default(), start: NonNull::new(start).unwrap_or(NonNull::dangling()) };
+        Ok((lent, Box::new(beside)))
     }
 
     /// Lends memory for one value, to be written in place.
@@ -204,7 +204,7 @@ impl<'s, T: Trust> Loan<'s, T> {
     /// The bytes, as memory that is still to be written.
     pub fn as_uninit_mut(&mut self) -> &mut [MaybeUninit<u8>] {
         // SAFETY: as `deref_mut`; a byte is a valid `MaybeUninit`. Nothing uninitialised can be written through it but by unsafe code.
-        unsafe { core::slice::from_raw_parts_mut(self.memory.start().cast(), self.len) }
+        unsafe { core::slice::from_raw_parts_mut(self.lent.start.as_ptr().cast(), self.len) }
     }
 
     /// Sends the message: the receiver reads it where it was written. Wakes it only if it sleeps.
@@ -212,27 +212,21 @@ impl<'s, T: Trust> Loan<'s, T> {
     /// # Errors
     /// For a message in the arena: [`SendError::Violation`] and [`SendError::Forked`]. For one in a file, and on a connection of mode
     /// [`Kernel`](crate::Mode::Kernel): as [`Sender::send`].
-    #[inline]
+    #[inline(always)]
     pub fn send(self) -> Result<(), SendError> {
         let mut this = ManuallyDrop::new(self);
         let len = this.len;
-        // SAFETY: taken once; the loan is not dropped.
-        let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
-        match memory {
-            Memory::Block(lent) => {
-                if let Err(error) = this.sender.check() {
-                    this.sender.cancel(lent);
-                    return Err(error);
-                }
-                this.sender.publish_block(lent, Kind::Block, len as u64, 0);
-                Ok(())
-            }
-            Memory::Draft(mut draft) => {
-                draft.set_len(len as u64).map_err(|error| super::beside::no_memory(len as u64, error))?;
-                this.sender.send_draft(*draft, &[], Patience::Endless)
-            }
-            Memory::Private(bytes) => this.sender.send(&bytes[..len]),
+        if let Some(beside) = this.beside.take() {
+            return send_beside(this.sender, *beside, len);
         }
+        let lent = this.lent;
+        if let Err(error) = this.sender.check() {
+            this.sender.cancel(lent);
+            return Err(error);
+        }
+        this.sender.publish_block(lent, Kind::Block, len as u64, 0);
+        this.sender.prepare_block(len as u64);
+        Ok(())
     }
 
     /// Frees the sender for other messages, and other loans. Only for memory in the arena; otherwise the loan comes back.
@@ -240,12 +234,26 @@ impl<'s, T: Trust> Loan<'s, T> {
     /// # Errors
     /// The loan, if its memory is not in the arena.
     pub fn detach(self) -> Result<DetachedLoan, Self> {
-        let Memory::Block(lent) = *self.memory else { return Err(self) };
+        if self.beside.is_some() {
+            return Err(self);
+        }
+        let lent = self.lent;
         let lender = self.sender.lanes.lender_mut();
         let found = lender.and_then(|lender| Some((lender.memory(lent.place)?, lender.detach())));
         let Some((region, dropped)) = found else { return Err(self) };
         let this = ManuallyDrop::new(self);
         Ok(DetachedLoan { lent, len: this.len, capacity: this.capacity, dropped, region })
+    }
+}
+
+#[cold]
+fn send_beside<T: Trust>(sender: &mut Sender<T>, beside: Beside, len: usize) -> Result<(), SendError> {
+    match beside {
+        Beside::Draft(mut draft) => {
+            draft.set_len(len as u64).map_err(|error| super::beside::no_memory(len as u64, error))?;
+            sender.send_draft(draft, &[], Patience::Endless)
+        }
+        Beside::Private(bytes) => sender.send(&bytes[..len]),
     }
 }
 
@@ -255,22 +263,22 @@ impl<T: Trust> Deref for Loan<'_, T> {
     fn deref(&self) -> &[u8] {
         // SAFETY: valid for the capacity, initialised (shared memory always is), and nobody else writes there: a receiver maps the arena
         // for reading only, and the seals let nobody map it otherwise.
-        unsafe { core::slice::from_raw_parts(self.memory.start(), self.len) }
+        unsafe { core::slice::from_raw_parts(self.lent.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Trust> DerefMut for Loan<'_, T> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as `deref`; nobody reads it before it is sent.
-        unsafe { core::slice::from_raw_parts_mut(self.memory.start(), self.len) }
+        unsafe { core::slice::from_raw_parts_mut(self.lent.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Trust> Drop for Loan<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `send` and `detach` do not drop the loan.
-        if let Memory::Block(lent) = unsafe { ManuallyDrop::take(&mut self.memory) } {
-            self.sender.cancel(lent);
+        // `send` and `detach` do not drop the loan.
+        if self.beside.is_none() {
+            self.sender.cancel(self.lent);
         }
     }
 }
@@ -297,14 +305,14 @@ impl<P: FromBytes + IntoBytes + Immutable + KnownLayout, T: Trust> Deref for Val
 
     fn deref(&self) -> &P {
         // SAFETY: as many bytes as a value has, aligned (checked by `loan_value`), and any bytes are one.
-        unsafe { &*self.loan.memory.start().cast::<P>() }
+        unsafe { &*self.loan.lent.start.as_ptr().cast::<P>() }
     }
 }
 
 impl<P: FromBytes + IntoBytes + Immutable + KnownLayout, T: Trust> DerefMut for ValueLoan<'_, P, T> {
     fn deref_mut(&mut self) -> &mut P {
         // SAFETY: as `deref`.
-        unsafe { &mut *self.loan.memory.start().cast::<P>() }
+        unsafe { &mut *self.loan.lent.start.as_ptr().cast::<P>() }
     }
 }
 
