@@ -263,8 +263,14 @@ pub(super) fn steady(settings: &Settings) {
     for turn in 0..WARM_UP {
         exchange(turn);
     }
-    let maps = || std::fs::read("/proc/self/maps").expect("proc is mounted");
-    let (_, before) = (maps(), maps());
+    // What the maps are read into is there before they are read: otherwise the heap may grow for the second reading.
+    let (mut before, mut after) = (Vec::with_capacity(1 << 20), Vec::with_capacity(1 << 20));
+    let maps = |into: &mut Vec<u8>| {
+        into.clear();
+        let mut file = std::fs::File::open("/proc/self/maps").expect("proc is mounted");
+        std::io::Read::read_to_end(&mut file, into).expect("proc is mounted");
+    };
+    [&mut after, &mut before].into_iter().for_each(maps);
     let faults = system::page_faults();
     let mut turn = WARM_UP;
     while log.word(LAST_TURN).load(Ordering::SeqCst) != turn {
@@ -279,7 +285,8 @@ pub(super) fn steady(settings: &Settings) {
         turn += 1;
     }
     let faults = system::page_faults() - faults;
-    let changed = u64::from(maps() != before);
+    maps(&mut after);
+    let changed = u64::from(after != before);
     for (at, value) in [turn - WARM_UP, faults, changed].into_iter().enumerate() {
         log.word(results + at * 8).store(value, Ordering::SeqCst);
     }
