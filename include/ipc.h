@@ -1509,6 +1509,134 @@ static inline ipc_result ipc_recv_next(ipc_connection *connection, ipc_message *
 #define ipc_recv_next(connection, message) ipc_recv_batch_next(connection, message)
 #endif
 
+/*
+ * The library was compiled with these sizes, alignments and offsets: a compiler, or a flag of it, that has others says so here.
+ */
+#if UINTPTR_MAX == 0xffffffffffffffff && (defined(__cplusplus) || __STDC_VERSION__ >= 201112L)
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+#define IPC_KEEP(condition) static_assert(condition, #condition)
+#define IPC_ALIGNOF(type) alignof(type)
+#else
+#define IPC_KEEP(condition) _Static_assert(condition, #condition)
+#define IPC_ALIGNOF(type) _Alignof(type)
+#endif
+IPC_KEEP(sizeof(struct ipc_cost) == 56);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_cost) == 8);
+IPC_KEEP(offsetof(struct ipc_cost, size) == 0);
+IPC_KEEP(offsetof(struct ipc_cost, origin) == 8);
+IPC_KEEP(offsetof(struct ipc_cost, reserved) == 12);
+IPC_KEEP(offsetof(struct ipc_cost, fixed_ns) == 16);
+IPC_KEEP(offsetof(struct ipc_cost, per_byte_ns) == 24);
+IPC_KEEP(offsetof(struct ipc_cost, knee) == 32);
+IPC_KEEP(offsetof(struct ipc_cost, fixed_beyond_ns) == 40);
+IPC_KEEP(offsetof(struct ipc_cost, per_byte_beyond_ns) == 48);
+IPC_KEEP(sizeof(struct ipc_peer) == 16);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_peer) == 4);
+IPC_KEEP(offsetof(struct ipc_peer, pid) == 0);
+IPC_KEEP(offsetof(struct ipc_peer, uid) == 4);
+IPC_KEEP(offsetof(struct ipc_peer, gid) == 8);
+IPC_KEEP(offsetof(struct ipc_peer, pidfd) == 12);
+IPC_KEEP(sizeof(struct ipc_options) == 168);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_options) == 8);
+IPC_KEEP(offsetof(struct ipc_options, size) == 0);
+IPC_KEEP(offsetof(struct ipc_options, mode) == 8);
+IPC_KEEP(offsetof(struct ipc_options, flags) == 12);
+IPC_KEEP(offsetof(struct ipc_options, wait) == 16);
+IPC_KEEP(offsetof(struct ipc_options, permissions) == 20);
+IPC_KEEP(offsetof(struct ipc_options, spin_ns) == 24);
+IPC_KEEP(offsetof(struct ipc_options, timeout_ns) == 32);
+IPC_KEEP(offsetof(struct ipc_options, ring_to_server) == 40);
+IPC_KEEP(offsetof(struct ipc_options, ring_to_client) == 48);
+IPC_KEEP(offsetof(struct ipc_options, max_connections) == 56);
+IPC_KEEP(offsetof(struct ipc_options, max_memory) == 64);
+IPC_KEEP(offsetof(struct ipc_options, credit_messages) == 72);
+IPC_KEEP(offsetof(struct ipc_options, credit_arena) == 80);
+IPC_KEEP(offsetof(struct ipc_options, credit_message) == 88);
+IPC_KEEP(offsetof(struct ipc_options, coalesce_messages) == 96);
+IPC_KEEP(offsetof(struct ipc_options, coalesce_ns) == 104);
+IPC_KEEP(offsetof(struct ipc_options, users) == 112);
+IPC_KEEP(offsetof(struct ipc_options, user_count) == 120);
+IPC_KEEP(offsetof(struct ipc_options, admit) == 128);
+IPC_KEEP(offsetof(struct ipc_options, admit_data) == 136);
+IPC_KEEP(offsetof(struct ipc_options, payload_name) == 144);
+IPC_KEEP(offsetof(struct ipc_options, payload_size) == 152);
+IPC_KEEP(offsetof(struct ipc_options, payload_align) == 160);
+IPC_KEEP(sizeof(struct ipc_message) == 32);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_message) == 8);
+IPC_KEEP(offsetof(struct ipc_message, data) == 0);
+IPC_KEEP(offsetof(struct ipc_message, len) == 8);
+IPC_KEEP(offsetof(struct ipc_message, lane) == 16);
+IPC_KEEP(offsetof(struct ipc_message, flags) == 20);
+IPC_KEEP(offsetof(struct ipc_message, files) == 24);
+IPC_KEEP(offsetof(struct ipc_message, reserved) == 28);
+IPC_KEEP(sizeof(struct ipc_listener_status) == 32);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_listener_status) == 8);
+IPC_KEEP(offsetof(struct ipc_listener_status, size) == 0);
+IPC_KEEP(offsetof(struct ipc_listener_status, connections) == 8);
+IPC_KEEP(offsetof(struct ipc_listener_status, refused) == 16);
+IPC_KEEP(offsetof(struct ipc_listener_status, last_refusal) == 24);
+IPC_KEEP(offsetof(struct ipc_listener_status, reserved) == 28);
+IPC_KEEP(sizeof(struct ipc_slice) == 16);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_slice) == 8);
+IPC_KEEP(offsetof(struct ipc_slice, data) == 0);
+IPC_KEEP(offsetof(struct ipc_slice, len) == 8);
+IPC_KEEP(sizeof(struct ipc_send_status) == 104);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_send_status) == 8);
+IPC_KEEP(offsetof(struct ipc_send_status, size) == 0);
+IPC_KEEP(offsetof(struct ipc_send_status, sent) == 8);
+IPC_KEEP(offsetof(struct ipc_send_status, consumed) == 16);
+IPC_KEEP(offsetof(struct ipc_send_status, sleeps) == 24);
+IPC_KEEP(offsetof(struct ipc_send_status, ring_capacity) == 32);
+IPC_KEEP(offsetof(struct ipc_send_status, ring_used) == 40);
+IPC_KEEP(offsetof(struct ipc_send_status, arena_size) == 48);
+IPC_KEEP(offsetof(struct ipc_send_status, arena_limit) == 56);
+IPC_KEEP(offsetof(struct ipc_send_status, arena_used) == 64);
+IPC_KEEP(offsetof(struct ipc_send_status, arena_blocks) == 72);
+IPC_KEEP(offsetof(struct ipc_send_status, max_message) == 80);
+IPC_KEEP(offsetof(struct ipc_send_status, max_reservation) == 88);
+IPC_KEEP(offsetof(struct ipc_send_status, credit_messages) == 96);
+IPC_KEEP(sizeof(struct ipc_recv_status) == 56);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_recv_status) == 8);
+IPC_KEEP(offsetof(struct ipc_recv_status, size) == 0);
+IPC_KEEP(offsetof(struct ipc_recv_status, received) == 8);
+IPC_KEEP(offsetof(struct ipc_recv_status, sleeps) == 16);
+IPC_KEEP(offsetof(struct ipc_recv_status, ring_capacity) == 24);
+IPC_KEEP(offsetof(struct ipc_recv_status, ring_used) == 32);
+IPC_KEEP(offsetof(struct ipc_recv_status, waiting) == 40);
+IPC_KEEP(offsetof(struct ipc_recv_status, mapped) == 48);
+#if defined(__GNUC__)
+IPC_KEEP(sizeof(struct ipc_send_window) == 48);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_send_window) == 8);
+IPC_KEEP(offsetof(struct ipc_send_window, base) == 0);
+IPC_KEEP(offsetof(struct ipc_send_window, end) == 8);
+IPC_KEEP(offsetof(struct ipc_send_window, limit) == 16);
+IPC_KEEP(offsetof(struct ipc_send_window, longest) == 24);
+IPC_KEEP(offsetof(struct ipc_send_window, stamp) == 32);
+IPC_KEEP(offsetof(struct ipc_send_window, records) == 40);
+IPC_KEEP(sizeof(struct ipc_recv_window) == 64);
+IPC_KEEP(IPC_ALIGNOF(struct ipc_recv_window) == 8);
+IPC_KEEP(offsetof(struct ipc_recv_window, base) == 0);
+IPC_KEEP(offsetof(struct ipc_recv_window, index) == 8);
+IPC_KEEP(offsetof(struct ipc_recv_window, limit) == 16);
+IPC_KEEP(offsetof(struct ipc_recv_window, longest) == 24);
+IPC_KEEP(offsetof(struct ipc_recv_window, stamp) == 32);
+IPC_KEEP(offsetof(struct ipc_recv_window, left) == 40);
+IPC_KEEP(offsetof(struct ipc_recv_window, read) == 48);
+IPC_KEEP(offsetof(struct ipc_recv_window, lane) == 56);
+IPC_KEEP(offsetof(struct ipc_recv_window, reserved) == 60);
+#endif
+IPC_KEEP(sizeof(ipc_result) == 4);
+IPC_KEEP(sizeof(ipc_mode) == 4);
+IPC_KEEP(sizeof(ipc_wait) == 4);
+IPC_KEEP(sizeof(ipc_lane) == 4);
+IPC_KEEP(sizeof(ipc_route) == 4);
+IPC_KEEP(sizeof(ipc_refusal) == 4);
+IPC_KEEP(sizeof(ipc_log_level) == 4);
+IPC_KEEP(sizeof(ipc_calibration_origin) == 4);
+#undef IPC_KEEP
+#undef IPC_ALIGNOF
+#endif
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

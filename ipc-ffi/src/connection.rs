@@ -10,6 +10,7 @@ use crate::options::{Given, ipc_options};
 use crate::result::ipc_result;
 use ipc_core::{Connection, PeerCredentials};
 use std::ffi::{c_char, c_int};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Both directions between two processes. Made by ipc_connect and ipc_accept, ended by ipc_close.
@@ -29,6 +30,9 @@ pub struct ipc_connection {
     pub(crate) receiving: Padded<Slot<Receiving>>,
     pub(crate) whole: Slot<Whole>,
 }
+
+// Where the inlined code of the header looks for its windows.
+const _: () = assert!(offset_of!(ipc_connection, fast_send) == 0 && offset_of!(ipc_connection, fast_recv) == 128);
 
 /// On lines that it shares with nothing.
 #[repr(align(128))]

@@ -14,13 +14,13 @@ pub(crate) struct FastSend(UnsafeCell<SendWindow>);
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct SendWindow {
-    base: *mut u8,
-    end: u64,
-    limit: u64,
-    longest: u64,
-    stamp: u64,
-    records: u64,
+pub(crate) struct SendWindow {
+    pub(crate) base: *mut u8,
+    pub(crate) end: u64,
+    pub(crate) limit: u64,
+    pub(crate) longest: u64,
+    pub(crate) stamp: u64,
+    pub(crate) records: u64,
 }
 
 /// For `ipc_recv_next`. Used by the thread of the receiving half alone.
@@ -29,23 +29,21 @@ pub(crate) struct FastRecv(UnsafeCell<RecvWindow>);
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct RecvWindow {
-    base: *const u8,
-    index: u64,
+pub(crate) struct RecvWindow {
+    pub(crate) base: *const u8,
+    pub(crate) index: u64,
     /// Where a record ends at most, and a word before the end of the ring.
-    limit: u64,
-    longest: u64,
-    stamp: u64,
+    pub(crate) limit: u64,
+    pub(crate) longest: u64,
+    pub(crate) stamp: u64,
     /// Messages that may still be read.
-    left: u64,
+    pub(crate) left: u64,
     /// Messages that were read here.
-    read: u64,
+    pub(crate) read: u64,
     /// The lane of a plain record.
-    lane: u32,
-    reserved: u32,
+    pub(crate) lane: u32,
+    pub(crate) reserved: u32,
 }
-
-const _: () = assert!(size_of::<SendWindow>() == 48 && size_of::<RecvWindow>() == 64);
 
 // SAFETY: plain numbers; one thread at a time, as the halves they belong to.
 unsafe impl Sync for FastSend {}

@@ -30,6 +30,9 @@ mod halves;
 mod handle;
 mod text;
 
+#[doc(hidden)]
+pub mod layout;
+
 pub use batch::*;
 pub use calibration::*;
 pub use connection::*;

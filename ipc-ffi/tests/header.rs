@@ -1,6 +1,43 @@
 //! include/ipc.h is what ipc-ffi says it is.
 
+use ipc::layout::{self, Structure};
 use std::path::Path;
+
+/// What the library was compiled with, said again to the compiler of whoever uses it.
+fn assertions() -> String {
+    let mut text = String::from(
+        "
+/*
+ * The library was compiled with these sizes, alignments and offsets: a compiler, or a flag of it, that has others says so here.
+ */
+#if UINTPTR_MAX == 0xffffffffffffffff && (defined(__cplusplus) || __STDC_VERSION__ >= 201112L)
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+#define IPC_KEEP(condition) static_assert(condition, #condition)
+#define IPC_ALIGNOF(type) alignof(type)
+#else
+#define IPC_KEEP(condition) _Static_assert(condition, #condition)
+#define IPC_ALIGNOF(type) _Alignof(type)
+#endif
+",
+    );
+    let keep = |structures: &[Structure]| {
+        let mut text = String::new();
+        for Structure { name, size, align, fields } in structures {
+            text += &format!("IPC_KEEP(sizeof(struct {name}) == {size});\n");
+            text += &format!("IPC_KEEP(IPC_ALIGNOF(struct {name}) == {align});\n");
+            for (field, offset) in *fields {
+                text += &format!("IPC_KEEP(offsetof(struct {name}, {field}) == {offset});\n");
+            }
+        }
+        text
+    };
+    text += &keep(layout::STRUCTURES);
+    text += &format!("#if defined(__GNUC__)\n{}#endif\n", keep(layout::WINDOWS));
+    for enumeration in layout::ENUMERATIONS {
+        text += &format!("IPC_KEEP(sizeof({enumeration}) == 4);\n");
+    }
+    text + "#undef IPC_KEEP\n#undef IPC_ALIGNOF\n#endif\n"
+}
 
 /// `IPC_BLESS=1` writes the header instead of comparing it.
 #[test]
@@ -14,7 +51,7 @@ fn the_header_is_the_one_that_the_sources_generate() {
     // Code that cannot be generated goes to the end, but inside what holds for the whole header.
     let (declarations, end) =
         generated.split_at(generated.rfind("#ifdef __cplusplus").expect("the end of extern \"C\""));
-    let generated = format!("{declarations}{}\n{end}", include_str!("../src/inline.h"));
+    let generated = format!("{declarations}{}{}\n{end}", include_str!("../src/inline.h"), assertions());
     let path = package.join("../include/ipc.h");
     if std::env::var_os("IPC_BLESS").is_some() {
         std::fs::write(&path, &generated).expect("include/ipc.h is written");
@@ -39,7 +76,7 @@ fn every_name_that_the_header_speaks_of_is_declared_in_it() {
         .collect();
     assert!(words.len() > 30, "{words:?}");
     for word in words {
-        let declared = [format!("#define {word} "), format!("    {word} = ")];
+        let declared = [format!("#define {word} "), format!("#define {word}("), format!("    {word} = ")];
         assert!(declared.iter().any(|text| header.contains(text)), "{word} is spoken of, and not declared");
     }
     for article in ["An ipc_", "an ipc_"] {
