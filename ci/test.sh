@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests of the project. Usage: ./ci/test.sh [STEP...]; without arguments every step runs.
-# Installs nothing but Rust components; says exactly what to install when something is missing.
+# Installs components of Rust and, where it can without asking (tools.sh), packages that a step lacks; says exactly what to install
+# where it cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,6 +71,11 @@ step_no_std() {
     cargo test -p ipc-no-std-proof
 }
 
+# What compiled C programs rely on: symbols, structures, numbers.
+step_abi() {
+    ci/abi.sh
+}
+
 step_fuzz() {
     ci/fuzz.sh short
 }
@@ -95,7 +101,7 @@ step_demo() {
 need cargo "https://rustup.rs"
 need cc "apt-get install gcc"
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes fuzz sanitize bench demo)
+[ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes abi fuzz sanitize bench demo)
 for step in "${steps[@]}"; do
     echo "== $step"
     start=$SECONDS
