@@ -76,6 +76,11 @@ step_abi() {
     ci/abi.sh
 }
 
+# Projects in C and C++ that find, contain or download the library.
+step_consumers() {
+    ci/consumers.sh
+}
+
 step_fuzz() {
     ci/fuzz.sh short
 }
@@ -101,7 +106,7 @@ step_demo() {
 need cargo "https://rustup.rs"
 need cc "apt-get install gcc"
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes abi fuzz sanitize bench demo)
+[ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes abi consumers fuzz sanitize bench demo)
 for step in "${steps[@]}"; do
     echo "== $step"
     start=$SECONDS
