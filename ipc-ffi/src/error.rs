@@ -4,6 +4,7 @@ use crate::result::ipc_result::{self, *};
 use ipc_core::router::RouterError;
 use ipc_core::{AcceptError, BindError, ConnectError, DialError, ListenError, RecvError, SendError};
 use std::cell::RefCell;
+use std::error::Error;
 use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::io;
@@ -76,16 +77,27 @@ impl Failure {
 
     /// The system's number for it, if it was the system.
     fn errno(&self) -> Option<c_int> {
-        let source = match self {
-            Self::Send(SendError::Os(source) | SendError::Memory { source, .. }) => Some(source),
-            Self::Recv(RecvError::Os(source)) => Some(source),
-            Self::Listen(ListenError::Events(source)) => Some(source),
-            Self::Accept(AcceptError::Os { source, .. }) => Some(source),
-            Self::Connect(ConnectError::Os { source, .. }) => Some(source),
+        match self {
+            Self::Send(error) => os_error(error),
+            Self::Recv(error) => os_error(error),
+            Self::Listen(error) => os_error(error),
+            Self::Accept(error) => os_error(error),
+            Self::Connect(error) => os_error(error),
             _ => None,
-        };
-        source.and_then(io::Error::raw_os_error)
+        }
     }
+}
+
+/// The system's number behind an error, however deep it lies.
+fn os_error(error: &(dyn Error + 'static)) -> Option<c_int> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(system) = error.downcast_ref::<io::Error>() {
+            return system.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn of_send(error: &SendError) -> ipc_result {
@@ -116,9 +128,18 @@ fn of_connect(error: &ConnectError) -> ipc_result {
         ConnectError::TooLarge { .. } => IPC_TOO_LARGE,
         ConnectError::TimedOut { .. } => IPC_TIMED_OUT,
         ConnectError::HungUp { .. } => IPC_DISCONNECTED,
+        ConnectError::Segment { .. } if is_shortage(os_error(error)) => IPC_SYSTEM,
         ConnectError::Malformed { .. } | ConnectError::Segment { .. } => IPC_VIOLATION,
         _ => IPC_SYSTEM,
     }
+}
+
+/// Whether the system lacks something: then it is not the peer's fault that its segment cannot be mapped.
+fn is_shortage(errno: Option<c_int>) -> bool {
+    use rustix::io::Errno;
+    errno.is_some_and(|errno| {
+        [Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::AGAIN].contains(&Errno::from_raw_os_error(errno))
+    })
 }
 
 impl fmt::Display for Failure {
@@ -198,4 +219,36 @@ pub extern "C" fn ipc_last_error() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn ipc_last_errno() -> c_int {
     LAST.try_with(|last| last.borrow().failure.as_ref().and_then(Failure::errno)).ok().flatten().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ipc_connect, ipc_listen};
+    use ipc_core::SegmentError;
+    use std::ptr::null;
+
+    #[test]
+    fn a_failure_of_the_system_tells_its_number() {
+        let mut listener = std::ptr::null_mut();
+        // SAFETY: a text that ends, and a place for the handle.
+        let result = unsafe { ipc_listen(c"/proc/libipc".as_ptr(), null(), &mut listener) };
+        assert_eq!((result, listener.is_null()), (IPC_SYSTEM, true));
+        assert_ne!(ipc_last_errno(), 0);
+        let mut connection = std::ptr::null_mut();
+        // SAFETY: as above.
+        let result = unsafe { ipc_connect(c"/proc/libipc".as_ptr(), null(), &mut connection) };
+        assert_eq!((result, ipc_last_errno()), (IPC_NOT_FOUND, 0));
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_mapped_is_no_violation_of_the_peer() {
+        let segment = |source| Failure::Connect(ConnectError::Segment { name: "x".into(), source });
+        let os = |errno| SegmentError::Os { action: "mapping", source: io::Error::from_raw_os_error(errno) };
+        assert_eq!((segment(os(12)).result(), segment(os(12)).errno()), (IPC_SYSTEM, Some(12)));
+        // A descriptor of another kind.
+        assert_eq!(segment(os(22)).result(), IPC_VIOLATION);
+        let wrong = segment(SegmentError::Capacity { capacity: 5 });
+        assert_eq!((wrong.result(), wrong.errno()), (IPC_VIOLATION, None));
+    }
 }
