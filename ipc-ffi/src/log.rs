@@ -7,6 +7,7 @@ use crate::result::ipc_result;
 use crate::text::c_string;
 use std::ffi::{c_char, c_void};
 use std::fmt::Arguments;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// How much a line of the log matters.
@@ -33,14 +34,22 @@ use ipc_log_level::*;
 /// Since 0.1.
 pub type ipc_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: u32, text: *const c_char)>;
 
-/// Who listens.
+/// Who listens. Never written once others know of it.
 struct Listener {
     function: unsafe extern "C" fn(*mut c_void, u32, *const c_char),
     user_data: *mut c_void,
     level: u32,
 }
 
+// SAFETY: the caller of `ipc_set_log` says that any thread may call the function with its data.
+unsafe impl Send for Listener {}
+// SAFETY: as above.
+unsafe impl Sync for Listener {}
+
 static LISTENER: AtomicPtr<Listener> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Everybody who ever listened, so that tools which look for lost memory find it.
+static KEPT: Mutex<Vec<&'static Listener>> = Mutex::new(Vec::new());
 
 /// Has `function` called with every line of the log up to `level` (an ipc_log_level), for the whole process. NULL ends that; a line that
 /// another thread is writing meanwhile may still come. Without it nothing is written anywhere.
@@ -50,7 +59,12 @@ static LISTENER: AtomicPtr<Listener> = AtomicPtr::new(std::ptr::null_mut());
 pub extern "C" fn ipc_set_log(function: ipc_log_fn, user_data: *mut c_void, level: u32) {
     let listener = function.map_or(std::ptr::null_mut(), |function| {
         // Never freed: another thread may be using the one before.
-        Box::into_raw(Box::new(Listener { function, user_data, level }))
+        let listener = Box::leak(Box::new(Listener { function, user_data, level }));
+        // Nobody waits here, as in handle.rs.
+        if let Ok(mut kept) = KEPT.try_lock() {
+            kept.push(listener);
+        }
+        std::ptr::from_ref(listener).cast_mut()
     });
     // Release: pairs with the load in `say`.
     LISTENER.store(listener, Ordering::Release);
