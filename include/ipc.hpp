@@ -1344,7 +1344,8 @@ class sending_calls {
     [[nodiscard]] result<loan> try_lend(std::size_t size, timeout wait = forever) const noexcept {
         return try_lend_array<std::byte>(size, wait);
     }
-    /// Memory for a message of `count` values. errc::no_lane if it would not lie as T has to, which happens in mode::kernel only.
+    /// Memory for a message of `count` values. errc::no_lane if it would not lie as T has to: in mode::kernel, or
+    /// where T's alignment is more than 128.
     template <class T>
     [[nodiscard]] result<loan_array<T>> try_lend_array(std::size_t count, timeout wait = forever) const noexcept {
         if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) {
