@@ -815,7 +815,7 @@ typedef struct ipc_send_status {
      */
     uint64_t arena_limit;
     /*
-     Bytes of it that are lent, on the way, or held by the peer.
+     Bytes of it that are lent, on the way, or held by the peer; what came back counts until a call looks for room, or ipc_trim.
      */
     uint64_t arena_used;
     /*

@@ -28,7 +28,7 @@ pub struct ipc_send_status {
     pub arena_size: u64,
     /// Bytes that it may grow to: what the peer accepts.
     pub arena_limit: u64,
-    /// Bytes of it that are lent, on the way, or held by the peer.
+    /// Bytes of it that are lent, on the way, or held by the peer; what came back counts until a call looks for room, or ipc_trim.
     pub arena_used: u64,
     /// Blocks of it that are.
     pub arena_blocks: u64,

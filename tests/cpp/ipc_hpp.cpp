@@ -712,7 +712,7 @@ void what_is_written_in_place_is_sent_or_given_up() {
     again = NEED(client.try_lend(20));
     NEED(std::move(again).try_commit());
     CHECK(NEED(server.try_receive(10s)).size() == 20);
-    CHECK(client.try_lend_array<sample>(~std::size_t{0} / 2).code() == ipc::errc::too_large);
+    CHECK(client.try_lend_array<sample>((std::size_t{1} << 60) + 1).code() == ipc::errc::too_large);
 
     auto detached = NEED(NEED(client.try_lend_array<sample>(3)).try_detach());
     NEED(client.try_send("meanwhile"));
@@ -756,6 +756,32 @@ void held_messages_stay() {
     CHECK(kept.text() == "first");
     kept.drop();
     CHECK(kept.empty() && kept.try_take_files().code() == ipc::errc::invalid);
+}
+
+void memory_is_given_back_at_the_end() {
+    auto [listener, server, client] = make_pair();
+    const auto blocks = [sender = client.sending()] {
+        NEED(sender.try_trim(0s)); // Those that came back are counted until somebody looks for them.
+        return NEED(sender.try_status()).arena_blocks;
+    };
+    const auto before = blocks();
+    {
+        auto lent = NEED(NEED(client.try_lend(1 << 20)).try_detach());
+        CHECK(blocks() == before + 1);
+    }
+    CHECK(blocks() == before);
+    NEED(NEED(client.try_lend(1 << 20)).try_commit());
+    {
+        const auto kept = NEED(NEED(server.try_receive(10s)).try_hold());
+        NEED(server.try_release());
+        CHECK(blocks() == before + 1);
+    }
+    CHECK(blocks() == before);
+    NEED(NEED(client.try_lend(1 << 20)).try_commit());
+    NEED(server.try_receive(10s));
+    CHECK(blocks() == before + 1); // It is being read until the half does something else.
+    NEED(server.try_release());
+    CHECK(blocks() == before);
 }
 
 void files_travel_beside_messages() {
@@ -1128,6 +1154,7 @@ int run_all() {
         TEST(a_batch_that_did_not_open_cancels_nothing),
         TEST(what_is_written_in_place_is_sent_or_given_up),
         TEST(held_messages_stay),
+        TEST(memory_is_given_back_at_the_end),
         TEST(files_travel_beside_messages),
         TEST(event_loops_sleep_on_descriptors),
         TEST(halves_are_for_two_threads),
