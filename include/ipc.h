@@ -882,7 +882,7 @@ extern "C" {
  nothing else can be sent.
 
  Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. ipc_batch_add is
- the same without a call where there is room.
+ the same without a call where there is room. In a forked child both may append to a batch that was open before; publishing it fails.
  Thread: the sending half's. Since 0.1.
  */
 ipc_result ipc_batch_push(struct ipc_connection *connection,
@@ -1425,10 +1425,12 @@ ipc_result ipc_send_arm(struct ipc_connection *connection,
 /*
  Chooses how calls of both halves wait: an ipc_wait, and with IPC_WAIT_ADAPTIVE for how long to poll, in ns (0: 50000).
 
- Returns IPC_OK; IPC_BUSY if something is open or a message is being read; IPC_INVALID; IPC_CLOSED if both halves are.
+ Returns IPC_OK; IPC_BUSY if something is open or a message is being read; IPC_INVALID; IPC_CLOSED. Otherwise than with IPC_OK nothing has changed.
  While no other call with this handle runs. Since 0.1.
  */
-ipc_result ipc_set_wait(struct ipc_connection *connection, uint32_t wait, uint64_t spin_ns);
+ipc_result ipc_set_wait(struct ipc_connection *connection,
+                        uint32_t wait,
+                        uint64_t spin_ns);
 
 /*
  * Code that runs in the program itself, without a call: one message of a batch. What it knows of a handle is fixed for all versions

@@ -13,7 +13,7 @@ use std::ffi::c_void;
 /// nothing else can be sent.
 ///
 /// Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. ipc_batch_add is
-/// the same without a call where there is room.
+/// the same without a call where there is room. In a forked child both may append to a batch that was open before; publishing it fails.
 /// Thread: the sending half's. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_batch_push(

@@ -72,7 +72,7 @@ pub unsafe extern "C" fn ipc_send_arm(connection: *mut ipc_connection, armed: *m
 
 /// Chooses how calls of both halves wait: an ipc_wait, and with IPC_WAIT_ADAPTIVE for how long to poll, in ns (0: 50000).
 ///
-/// Returns IPC_OK; IPC_BUSY if something is open or a message is being read; IPC_INVALID; IPC_CLOSED if both halves are.
+/// Returns IPC_OK; IPC_BUSY if something is open or a message is being read; IPC_INVALID; IPC_CLOSED. Otherwise than with IPC_OK nothing has changed.
 /// While no other call with this handle runs. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_set_wait(connection: *mut ipc_connection, wait: u32, spin_ns: u64) -> ipc_result {
@@ -82,13 +82,13 @@ pub unsafe extern "C" fn ipc_set_wait(connection: *mut ipc_connection, wait: u32
         unsafe {
             let handle = handle(connection)?;
             handle.whole.get("connection")?;
-            if let Ok(half) = handle.sending.0.get("sending half") {
-                half.idle()?.set_wait_strategy(strategy);
-            }
+            let sender = handle.sending.0.get("sending half").ok().map(|half| half.idle()).transpose()?;
             if let Ok(half) = handle.receiving.0.get("receiving half") {
-                let receiver =
-                    half.unread().ok_or_else(|| Failure::Busy("a message is being read: ipc_release it first"))?;
+                let receiver = half.unread().ok_or(Failure::Busy("a message is being read: ipc_release it first"))?;
                 receiver.set_wait_strategy(strategy);
+            }
+            if let Some(sender) = sender {
+                sender.set_wait_strategy(strategy);
             }
         }
         Ok(())
