@@ -53,6 +53,8 @@ step_unit() {
 # Two processes: kill, hostile peers, namespaces, silence. Optimised, as users run it.
 step_processes() {
     need unshare "apt-get install util-linux"
+    need c++ "apt-get install g++"
+    need python3 "apt-get install python3"
     cargo build --release -p ipc-cli
     cargo test --release -p ipc-tests
     cargo test --release -p ipc-tests --features tokio --test tokio
