@@ -18,6 +18,7 @@ use crate::sender::Coalescing;
 use crate::terms::{Credit, Mode, PayloadType, Terms};
 use crate::wait::WaitStrategy;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::string::String;
@@ -260,6 +261,10 @@ impl ConnectOptions {
         let timers =
             [self.coalescing.is_some(), welcome.terms.coalesces()].map(|wanted| wanted && !mode.queues_in_socket());
         let expected = [mode.has_arena(), true, true, timers[0], timers[1]].map(u64::from).iter().sum();
+        if answer.too_many && (answer.fds.len() as u64) < expected {
+            // The kernel had no numbers left for the rest.
+            return Err(AnswerError::NoDescriptors);
+        }
         let found = answer.fds.len() as u64 + u64::from(answer.too_many);
         if found != expected {
             return Err(malformed("number of file descriptors", found, expected, expected));
@@ -446,7 +451,12 @@ fn preparing(source: io::Error) -> ConnectError {
 
 /// What can be wrong with an answer, before the server's name is added.
 enum AnswerError {
-    TooLarge { size: u64, limit: u64 },
+    TooLarge {
+        size: u64,
+        limit: u64,
+    },
+    /// This process has no room for the descriptors.
+    NoDescriptors,
     Malformed(Malformed),
 }
 
@@ -454,6 +464,7 @@ impl AnswerError {
     fn named(self, name: String) -> ConnectError {
         match self {
             Self::TooLarge { size, limit } => ConnectError::TooLarge { name, size, limit },
+            Self::NoDescriptors => preparing(Errno::MFILE.into()),
             Self::Malformed(malformed) => ConnectError::Malformed { name, malformed },
         }
     }
@@ -484,6 +495,17 @@ mod tests {
     /// What a client that coalesces (or not) says to a welcome that offers this mode, coalesces (or not) and has these descriptors
     /// beside it: `m` a file, `s` a socket, `t` a timer.
     fn answer_to(coalesces: bool, mode: Mode, server_coalesces: bool, fds: &str) -> Result<[bool; 5], String> {
+        answer_with(coalesces, mode, server_coalesces, fds, false)
+    }
+
+    /// The same, for a packet of which the kernel says (or not) that it had more descriptors.
+    fn answer_with(
+        coalesces: bool,
+        mode: Mode,
+        server_coalesces: bool,
+        fds: &str,
+        too_many: bool,
+    ) -> Result<[bool; 5], String> {
         let delay = Duration::from_secs(u64::from(coalesces));
         let options = ConnectOptions::new().coalesce(2, delay);
         let geometry = Geometry { to_server_capacity: DEFAULT_CAPACITY, to_client_capacity: DEFAULT_CAPACITY };
@@ -494,7 +516,7 @@ mod tests {
             's' => socket::pair().unwrap().0,
             _ => Timer::new().unwrap().as_fd().try_clone_to_owned().unwrap(),
         });
-        let packet = Packet { len: 0, too_long: false, too_many: false, fds: fds.collect() };
+        let packet = Packet { len: 0, too_long: false, too_many, fds: fds.collect() };
         let taken = options.check_answer(&welcome, packet).map_err(|error| error.named("test".into()).to_string());
         taken.map(|fds| fds.map(|fd| fd.is_some()))
     }
@@ -523,5 +545,15 @@ mod tests {
             let error = answer_to(coalesces, mode, server_coalesces, fds).unwrap_err();
             assert!(error.contains(complaint), "{fds}: {error}");
         }
+    }
+
+    #[test]
+    fn a_client_without_room_for_the_descriptors_does_not_blame_the_server() {
+        for fds in ["", "m", "ms"] {
+            let error = answer_with(false, Mode::Auto, false, fds, true).unwrap_err();
+            assert!(error.contains("Too many open files"), "{fds}: {error}");
+        }
+        let error = answer_with(false, Mode::Auto, false, "mss", true).unwrap_err();
+        assert!(error.contains("number of file descriptors is 0x4, allowed is 0x3 to"), "{error}");
     }
 }
