@@ -3,6 +3,7 @@
 //! Promise: what is read was written by who was asked for, and nobody else can write it; what is written appears whole or not at all, for
 //! this user alone. Refusal: the directory is checked by whoever opened it; contents are not judged.
 
+use super::segment::largest_file;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -74,6 +75,9 @@ pub(crate) fn read(directory: impl AsFd, name: &Path, writer: Writer, longest: u
 /// Puts a file with mode 0600 in the place of one that may be there. Whoever reads sees the one or the other.
 pub(crate) fn replace(directory: impl AsFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    if bytes.len() as u64 > largest_file() {
+        return Err(Errno::FBIG.into());
+    }
     let directory = directory.as_fd();
     let new = format!("{name}.{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let create = || -> rustix::io::Result<OwnedFd> {

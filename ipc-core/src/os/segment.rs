@@ -18,6 +18,7 @@ use rustix::fs::{
     memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};
@@ -221,12 +222,22 @@ pub(super) fn check_memory(
     Ok(())
 }
 
+/// Bytes that a file of this process may have. Beyond them the kernel does not only refuse: it sends SIGXFSZ, which ends a process.
+pub(super) fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
 /// Makes a memfd of at least `size` bytes, of huge pages if they are wanted and there are enough.
 pub(super) fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result<(OwnedFd, u64), SegmentError> {
+    let limit = largest_file();
+    if size > limit {
+        return Err(SegmentError::NoMemory { size, source: Errno::FBIG.into() });
+    }
     if options.huge_pages {
         let rounded = size.next_multiple_of(HUGE_PAGE);
         // Huge pages are always reserved here: a shortage must show now, while there is another way.
-        if let Ok(fd) = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB)
+        if rounded <= limit
+            && let Ok(fd) = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB)
             && ftruncate(&fd, rounded).is_ok()
             && fallocate(&fd, FallocateFlags::empty(), 0, rounded).is_ok()
         {
