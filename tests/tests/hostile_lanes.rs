@@ -3,7 +3,9 @@
 
 use ipc_core::ring::Violation;
 use ipc_core::router::Override;
-use ipc_core::{ConnectOptions, Connection, Credit, Lane, ListenOptions, Mode, RecvError, Refusal, SendError};
+use ipc_core::{
+    ConnectOptions, Connection, Credit, Lane, ListenOptions, Mode, RecvError, Refusal, SendError, TooShort,
+};
 use ipc_tests::flood::under_a_flood;
 use ipc_tests::raw::{
     self, DESCRIBED, Descriptor, Hello, MORE, RawConnection, RawSockets, SEALS, Terms, control, exchange, header, kind,
@@ -394,9 +396,15 @@ fn a_message_that_stops_growing_is_waited_for_and_ends_with_its_sender() {
         let error = server.receiver().recv_into_timeout(&mut buffer, Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, RecvError::TimedOut { .. }), "{error}");
         assert!(server.try_recv().unwrap().is_none());
+        let error = server.receiver().recv_into(&mut buffer[..100]).unwrap_err();
+        assert!(matches!(error, RecvError::TooShort(TooShort { message: 5000, buffer: 100 })), "{error}");
         drop(hostile);
         let error = receive(&mut server).unwrap_err();
         assert!(matches!(error, RecvError::Disconnected { received: 0, .. }), "way {way}: {error}");
+        // No buffer is long enough for what will never be complete.
+        for error in [server.receiver().recv_into(&mut []), server.receiver().try_recv_into(&mut []).map(|_| 0)] {
+            assert!(matches!(error, Err(RecvError::Disconnected { received: 0, .. })), "way {way}: {error:?}");
+        }
     }
 }
 

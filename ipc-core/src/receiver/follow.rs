@@ -55,6 +55,22 @@ impl<T: Trust> Receiver<T> {
         }
     }
 
+    /// Goes back to a message that is longer than the `buffer` bytes that the caller has. What its sender did not finish before it died is
+    /// no message: it ends the connection, however long the buffer is.
+    pub(super) fn too_short(&mut self, record: &Payload, descriptor: &Descriptor, buffer: usize) -> RecvError {
+        // In this order: its last word may be written between two looks.
+        let unfinished = self
+            .is_growing(descriptor)
+            .and_then(|grows| Ok(grows && self.link.messages.is_peer_gone() && self.is_growing(descriptor)?));
+        self.incoming.growing_is_over();
+        self.consumer.go_back(record);
+        match unfinished {
+            Ok(true) => self.disconnected(),
+            Ok(false) => TooShort { message: self.length(descriptor), buffer }.into(),
+            Err(error) => error,
+        }
+    }
+
     /// Receives a message into `target`; its record is consumed. `Continue`: its bytes are not for copying piece by piece.
     pub(super) fn receive_into(
         &mut self,
@@ -66,9 +82,7 @@ impl<T: Trust> Receiver<T> {
     ) -> Result<ControlFlow<usize>, RecvError> {
         let len = self.length(descriptor);
         let Some(target) = target.get_mut(..len) else {
-            let (message, buffer) = (len, target.len());
-            self.consumer.go_back(record);
-            return Err(TooShort { message, buffer }.into());
+            return Err(self.too_short(record, descriptor, target.len()));
         };
         match descriptor.kind {
             Kind::Stream if descriptor.files == 0 => {

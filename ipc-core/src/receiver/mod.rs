@@ -449,7 +449,9 @@ impl<T: Trust> Receiver<T> {
                 return Ok(Some(body));
             }
             if let Some(descriptor) = self.interpret(&record)? {
-                self.check_fits(&record, self.length(&descriptor), limit)?;
+                if self.length(&descriptor) > limit {
+                    return Err(self.too_short(&record, &descriptor, limit));
+                }
                 return match self.open(&record, &descriptor) {
                     Ok(body) => Ok(Some(body)),
                     Err(unopened) => {
@@ -598,7 +600,7 @@ impl<T: Trust> Receiver<T> {
         Ok(())
     }
 
-    fn disconnected(&self) -> RecvError {
+    pub(super) fn disconnected(&self) -> RecvError {
         match self.link.violation() {
             Some(violation) => violation.into(),
             None => {
