@@ -5,6 +5,7 @@
 //! roles that a second process can play ([`roles`]) report what they saw.
 
 pub mod flood;
+pub mod language;
 pub mod mix;
 pub mod peer;
 pub mod raw;
@@ -13,6 +14,7 @@ pub mod shared;
 pub mod stream;
 pub mod system;
 
+pub use language::{Language, Pair};
 pub use mix::Mix;
 pub use peer::{HangGuard, Peer};
 pub use stream::{Random, Stream};
@@ -34,9 +36,17 @@ pub fn small_pair(scratch: &Scratch) -> (Connection, Connection) {
     (server, connecting.join().expect("the client's thread"))
 }
 
-/// Starts a [`Peer`] in a role: `peer!("echo", path = scratch.socket(), count = 10)`.
+/// Starts a [`Peer`] in a role: `peer!("echo", path = scratch.socket(), count = 10)`; `peer!(in Language::C, "echo", ...)` one in
+/// that language.
 #[macro_export]
 macro_rules! peer {
+    (in $language:expr, $role:expr $(, $key:ident = $value:expr)* $(,)?) => {
+        $crate::Peer::start(
+            &$crate::Language::program($language, env!("CARGO_BIN_EXE_peer").as_ref()),
+            $role,
+            &[$((stringify!($key), ::std::string::ToString::to_string(&$value))),*],
+        )
+    };
     ($role:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $crate::Peer::start(
             env!("CARGO_BIN_EXE_peer").as_ref(),

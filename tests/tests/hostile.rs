@@ -7,7 +7,7 @@ use ipc_core::{
 };
 use ipc_tests::flood::{share_a_processor, under_a_flood};
 use ipc_tests::raw::{self, DESCRIBED, Hello, MORE, PAD, RawConnection, SEALS, Welcome, control, header};
-use ipc_tests::{HangGuard, Random, Scratch, peer};
+use ipc_tests::{HangGuard, Language, Random, Scratch, in_each_language, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::SealFlags;
@@ -120,14 +120,13 @@ fn an_impossible_head_makes_what_was_not_delivered_a_violation() {
     }
 }
 
-#[test]
-fn words_that_a_hostile_server_left_in_fresh_rings_are_not_believed() {
+fn words_that_a_hostile_server_left_in_fresh_rings_are_not_believed(language: Language) {
     let _guard = HangGuard::new(100);
     let mut random = Random::new(1);
-    for round in 0..60 {
+    for round in 0..language.share(60, 2) {
         let scratch = Scratch::new();
         let listener = raw::bind_to(&scratch.socket()).unwrap();
-        let mut peer = peer!("victim", path = scratch.socket(), seed = round, millis = 100);
+        let mut peer = peer!(in language, "victim", path = scratch.socket(), seed = round, millis = 100);
         let (memory, map) = raw::segment(SMALL, &SMALL.header());
         let values = [1, 4, 7, 8, 4092, 4095, 4096, 1 << 40, u64::MAX, u64::MAX - 7, u64::MAX - 63, random.next_u64()];
         let words =
@@ -200,16 +199,17 @@ fn a_look_at_a_ring_of_arbitrary_words_does_no_harm() {
 }
 
 /// Lets a victim process use a connection while `attack` is made over and over; how the victim says it ended.
-fn under_attack(round: u64, victim_listens: bool, mut attack: impl FnMut(&RawConnection, &mut Random)) -> String {
-    let scratch = Scratch::new();
+fn under_attack(language: Language, round: u64, mut attack: impl FnMut(&RawConnection, &mut Random)) -> String {
+    let (scratch, victim_listens) = (Scratch::new(), round.is_multiple_of(2));
     let (mut victim, hostile) = if victim_listens {
+        let path = scratch.socket();
         let mut victim =
-            peer!("victim", path = scratch.socket(), listen = true, capacity = 4096, seed = round, millis = 150);
+            peer!(in language, "victim", path = path, listen = true, capacity = 4096, seed = round, millis = 150);
         victim.expect("listening");
         (victim, raw::welcomed(raw::call(&scratch.socket(), &Hello::default())))
     } else {
         let listener = raw::bind_to(&scratch.socket()).unwrap();
-        let victim = peer!("victim", path = scratch.socket(), seed = round, millis = 150);
+        let victim = peer!(in language, "victim", path = scratch.socket(), seed = round, millis = 150);
         let (memory, map) = raw::segment(SMALL, &SMALL.header());
         let ((space, theirs), (files, their_files)) = (raw::pair(), raw::pair());
         let messages = raw::answer(&listener, &Welcome::to(SMALL).encode(), &[&memory, &theirs, &their_files]);
@@ -230,11 +230,10 @@ fn is_tolerable(end: &str) -> bool {
     end == "none" || ["broke the protocol", "is gone", "has closed", "died"].iter().any(|known| end.contains(known))
 }
 
-#[test]
-fn arbitrary_bytes_everywhere_end_the_connection_and_nothing_else() {
+fn arbitrary_bytes_everywhere_end_the_connection_and_nothing_else(language: Language) {
     let _guard = HangGuard::new(100);
-    for round in 0..24 {
-        let end = under_attack(round, round % 2 == 0, |hostile, random| {
+    for round in 0..language.share(24, 2) {
+        let end = under_attack(language, round, |hostile, random| {
             let size = hostile.map.len();
             for _ in 0..64 {
                 hostile
@@ -247,11 +246,10 @@ fn arbitrary_bytes_everywhere_end_the_connection_and_nothing_else() {
     }
 }
 
-#[test]
-fn arbitrary_control_words_end_the_connection_and_nothing_else() {
+fn arbitrary_control_words_end_the_connection_and_nothing_else(language: Language) {
     let _guard = HangGuard::new(100);
-    for round in 0..24 {
-        let end = under_attack(round, round % 2 == 0, |hostile, random| {
+    for round in 0..language.share(24, 2) {
+        let end = under_attack(language, round, |hostile, random| {
             let ring = if random.below(2) == 0 { hostile.to_server() } else { hostile.to_client() };
             let word = ring + 8 * random.below(48) as usize;
             let near = hostile.read(ring + control::CREDIT);
@@ -269,12 +267,11 @@ fn arbitrary_control_words_end_the_connection_and_nothing_else() {
     }
 }
 
-#[test]
-fn arbitrary_records_with_plausible_headers_end_the_connection_and_nothing_else() {
+fn arbitrary_records_with_plausible_headers_end_the_connection_and_nothing_else(language: Language) {
     let _guard = HangGuard::new(100);
-    for round in 0..24 {
+    for round in 0..language.share(24, 2) {
         let mut lap = 1;
-        let end = under_attack(round, round % 2 == 0, |hostile, random| {
+        let end = under_attack(language, round, |hostile, random| {
             for ring in [hostile.to_server(), hostile.to_client()] {
                 lap += u64::from(random.below(40) == 0);
                 let flags = [0, 0, 0, PAD, DESCRIBED, MORE][random.below(6) as usize];
@@ -540,8 +537,7 @@ fn a_client_that_speaks_late_shows_on_the_listeners_descriptor() {
     assert!(!readable(&listener, Duration::ZERO));
 }
 
-#[test]
-fn two_thousand_silent_clients_do_not_keep_an_honest_one_out() {
+fn two_thousand_silent_clients_do_not_keep_an_honest_one_out(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = Listener::bind(scratch.socket()).unwrap();
@@ -565,7 +561,7 @@ fn two_thousand_silent_clients_do_not_keep_an_honest_one_out() {
     });
     let mut peers = Vec::new();
     for _ in 0..3 {
-        let mut peer = peer!("echo", path = scratch.socket());
+        let mut peer = peer!(in language, "echo", path = scratch.socket());
         let mut server = listener.accept_timeout(SOON).expect("the honest client");
         server.send(b"hello").unwrap();
         assert_eq!(server.recv_timeout(SOON).unwrap().to_vec(), b"hello");
@@ -706,8 +702,8 @@ fn a_socket_file_is_its_users_own_unless_told_otherwise() {
 }
 
 /// A process that has forked in the middle of a connection to us, and whose child has dropped what it inherited, or keeps it.
-fn forked(scratch: &Scratch, questions: bool, keep: bool) -> (ipc_tests::Peer, Connection, i32) {
-    let mut peer = peer!("fork", path = scratch.socket(), questions = questions, keep = keep);
+fn forked(language: Language, scratch: &Scratch, questions: bool, keep: bool) -> (ipc_tests::Peer, Connection, i32) {
+    let mut peer = peer!(in language, "fork", path = scratch.socket(), questions = questions, keep = keep);
     let mut client = ConnectOptions::new().wait_for_listener(true).timeout(SOON).connect(scratch.socket()).unwrap();
     for _ in 0..2 {
         client.send(b"before").unwrap();
@@ -724,11 +720,10 @@ fn end(child: i32) {
     unsafe { libc::kill(child, libc::SIGKILL) };
 }
 
-#[test]
-fn a_forked_child_is_refused_and_disturbs_nothing() {
+fn a_forked_child_is_refused_and_disturbs_nothing(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (peer, mut client, child) = forked(&scratch, false, false);
+    let (peer, mut client, child) = forked(language, &scratch, false, false);
     for number in 0..100_u32 {
         client.send(&number.to_ne_bytes()).unwrap();
         assert_eq!(client.recv_timeout(SOON).unwrap().to_vec(), number.to_ne_bytes());
@@ -738,11 +733,10 @@ fn a_forked_child_is_refused_and_disturbs_nothing() {
     drop(peer);
 }
 
-#[test]
-fn the_death_of_a_parent_is_noticed_though_its_child_lives_on() {
+fn the_death_of_a_parent_is_noticed_though_its_child_lives_on(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (peer, mut client, child) = forked(&scratch, false, true);
+    let (peer, mut client, child) = forked(language, &scratch, false, true);
     peer.kill();
     let error = client.recv_timeout(SOON).map(drop).unwrap_err();
     assert!(matches!(error, RecvError::Disconnected { .. }), "{error}");
@@ -754,20 +748,18 @@ fn the_death_of_a_parent_is_noticed_though_its_child_lives_on() {
     end(child);
 }
 
-#[test]
-fn questions_in_a_forked_child_do_not_crash() {
+fn questions_in_a_forked_child_do_not_crash(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let (_peer, client, child) = forked(&scratch, true, false);
+    let (_peer, client, child) = forked(language, &scratch, true, false);
     end(child);
     drop(client);
 }
 
-#[test]
-fn descriptors_beside_a_hello_or_a_doorbell_are_closed() {
+fn descriptors_beside_a_hello_or_a_doorbell_are_closed(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
-    let mut peer = peer!("hold", path = scratch.socket(), listen = true);
+    let mut peer = peer!(in language, "hold", path = scratch.socket(), listen = true);
     peer.expect("listening");
     let count = |id: u32| std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
     let before = count(peer.id());
@@ -785,3 +777,15 @@ fn descriptors_beside_a_hello_or_a_doorbell_are_closed() {
     peer.say("go");
     peer.finish();
 }
+
+in_each_language!(
+    words_that_a_hostile_server_left_in_fresh_rings_are_not_believed,
+    arbitrary_bytes_everywhere_end_the_connection_and_nothing_else,
+    arbitrary_control_words_end_the_connection_and_nothing_else,
+    arbitrary_records_with_plausible_headers_end_the_connection_and_nothing_else,
+    two_thousand_silent_clients_do_not_keep_an_honest_one_out,
+    a_forked_child_is_refused_and_disturbs_nothing,
+    the_death_of_a_parent_is_noticed_though_its_child_lives_on,
+    questions_in_a_forked_child_do_not_crash,
+    descriptors_beside_a_hello_or_a_doorbell_are_closed,
+);

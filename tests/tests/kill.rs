@@ -5,7 +5,9 @@
 
 use ipc_core::{ConnectOptions, Connection, Listener, RecvError};
 use ipc_tests::shared::Counters;
-use ipc_tests::{HangGuard, Random, Scratch, Stream, peer, raw, small_pair};
+use ipc_tests::{
+    HangGuard, Language, Pair, Random, Scratch, Stream, in_each_language, in_each_pair, peer, raw, small_pair,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::time::Duration;
 
@@ -14,44 +16,59 @@ fn rounds() -> u64 {
 }
 
 /// Lets a process of its own survive many victims, so that its descriptors and mappings are its own.
-fn survive(role: &str, listen: bool) {
-    let rounds = rounds();
+fn survive(pair: Pair, role: &str, listen: bool) {
+    let rounds = pair.share(rounds(), 4);
     let patience = 100 + rounds / 5;
     let _guard = HangGuard::new(patience);
     let scratch = Scratch::new();
     let (path, counters) = (scratch.socket(), Counters::new());
     let log = counters.path();
-    let mut peer =
-        peer!(role, path = path, log = log, rounds = rounds, listen = listen, seed = rounds, alarm = patience);
+    let victim = pair.1.program(env!("CARGO_BIN_EXE_peer").as_ref());
+    let mut peer = peer!(
+        in pair.0,
+        role,
+        victim = victim.display(),
+        path = path,
+        log = log,
+        rounds = rounds,
+        listen = listen,
+        seed = rounds,
+        alarm = patience,
+    );
     let start = std::time::Instant::now();
     let status = loop {
         match peer.next_line(Duration::from_secs(patience)) {
-            Some(line) => println!("{role} (listens: {listen}), {:.0} s: {line}", start.elapsed().as_secs_f64()),
+            Some(line) => {
+                println!("{role} ({pair:?}, listens: {listen}), {:.0} s: {line}", start.elapsed().as_secs_f64())
+            }
             None => break peer.wait(),
         }
     };
     assert!(status.success(), "{role}: {status}");
 }
 
-#[test]
-fn what_a_killed_client_had_sent_arrives_once_whole_and_in_order() {
-    survive("survive-sender", true);
+fn what_a_killed_client_had_sent_arrives_once_whole_and_in_order(pair: Pair) {
+    survive(pair, "survive-sender", true);
 }
 
-#[test]
-fn what_a_killed_server_had_sent_arrives_once_whole_and_in_order() {
-    survive("survive-sender", false);
+fn what_a_killed_server_had_sent_arrives_once_whole_and_in_order(pair: Pair) {
+    survive(pair, "survive-sender", false);
 }
 
-#[test]
-fn what_a_killed_client_had_not_consumed_can_be_taken_back() {
-    survive("survive-receiver", true);
+fn what_a_killed_client_had_not_consumed_can_be_taken_back(pair: Pair) {
+    survive(pair, "survive-receiver", true);
 }
 
-#[test]
-fn what_a_killed_server_had_not_consumed_can_be_taken_back() {
-    survive("survive-receiver", false);
+fn what_a_killed_server_had_not_consumed_can_be_taken_back(pair: Pair) {
+    survive(pair, "survive-receiver", false);
 }
+
+in_each_pair!(
+    what_a_killed_client_had_sent_arrives_once_whole_and_in_order,
+    what_a_killed_server_had_sent_arrives_once_whole_and_in_order,
+    what_a_killed_client_had_not_consumed_can_be_taken_back,
+    what_a_killed_server_had_not_consumed_can_be_taken_back,
+);
 
 /// Stops and continues `peer` in mid-stream, many times.
 fn stop_and_go(peer: &ipc_tests::Peer, random: &mut Random) {
@@ -63,12 +80,11 @@ fn stop_and_go(peer: &ipc_tests::Peer, random: &mut Random) {
     }
 }
 
-#[test]
-fn a_sender_that_is_stopped_and_continued_loses_nothing() {
+fn a_sender_that_is_stopped_and_continued_loses_nothing(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = Listener::bind(scratch.socket()).unwrap();
-    let mut peer = peer!("send", path = scratch.socket(), seed = 5, count = 20_000, pause = 30);
+    let mut peer = peer!(in language, "send", path = scratch.socket(), seed = 5, count = 20_000, pause = 30);
     let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
     let stream = Stream::new(5, server.sender().max_reservation());
     std::thread::scope(|scope| {
@@ -85,12 +101,11 @@ fn a_sender_that_is_stopped_and_continued_loses_nothing() {
     peer.finish();
 }
 
-#[test]
-fn a_receiver_that_is_stopped_and_continued_loses_nothing() {
+fn a_receiver_that_is_stopped_and_continued_loses_nothing(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = Listener::bind(scratch.socket()).unwrap();
-    let mut peer = peer!("receive", path = scratch.socket(), seed = 6, pause = 20);
+    let mut peer = peer!(in language, "receive", path = scratch.socket(), seed = 6, pause = 20);
     let mut server = listener.accept_timeout(Duration::from_secs(20)).unwrap();
     let stream = Stream::new(6, server.sender().max_reservation());
     std::thread::scope(|scope| {
@@ -108,13 +123,14 @@ fn a_receiver_that_is_stopped_and_continued_loses_nothing() {
     peer.finish();
 }
 
-#[test]
-fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message() {
+fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message(language: Language) {
     let _guard = HangGuard::new(60);
     for count in [0, 1, 7, 500] {
         let scratch = Scratch::new();
+        let path = scratch.socket();
+        let capacity = 1 << 20;
         let mut peer =
-            peer!("send", path = scratch.socket(), listen = true, seed = count, count = count, capacity = 1 << 20);
+            peer!(in language, "send", path = path, listen = true, seed = count, count = count, capacity = capacity);
         let mut client = ConnectOptions::new().wait_for_listener(true).connect(scratch.socket()).unwrap();
         // It has gone for good before the first message is looked at, unless the ring is too small for all of them.
         if count < 100 {
@@ -134,12 +150,11 @@ fn a_peer_that_leaves_politely_is_missed_only_after_its_last_message() {
     }
 }
 
-#[test]
-fn one_half_that_leaves_ends_one_direction_only() {
+fn one_half_that_leaves_ends_one_direction_only(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = Listener::bind(scratch.socket()).unwrap();
-    let mut peer = peer!("receive", path = scratch.socket(), seed = 9, count = 100, stay = true);
+    let mut peer = peer!(in language, "receive", path = scratch.socket(), seed = 9, count = 100, stay = true);
     let (mut sender, receiver) = listener.accept_timeout(Duration::from_secs(20)).unwrap().split();
     drop(receiver);
     let (stream, mut message) = (Stream::new(9, sender.max_reservation()), Vec::new());
@@ -151,6 +166,13 @@ fn one_half_that_leaves_ends_one_direction_only() {
     peer.say("go");
     peer.finish();
 }
+
+in_each_language!(
+    a_sender_that_is_stopped_and_continued_loses_nothing,
+    a_receiver_that_is_stopped_and_continued_loses_nothing,
+    a_peer_that_leaves_politely_is_missed_only_after_its_last_message,
+    one_half_that_leaves_ends_one_direction_only,
+);
 
 #[test]
 fn what_was_sent_after_padding_can_be_taken_back() {

@@ -3,9 +3,9 @@
 //!
 //! A failing case prints its seed; `IPC_LONG` runs longer ones.
 
-use ipc_core::{Credit, ListenOptions};
+use ipc_core::{Credit, ListenOptions, Listener};
 use ipc_tests::roles::{StrategyName, mixed_both_ways};
-use ipc_tests::{HangGuard, Mix, Scratch, peer, system};
+use ipc_tests::{HangGuard, Language, Mix, Pair, Peer, Scratch, in_each_pair, peer, system};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::time::Duration;
@@ -26,16 +26,13 @@ struct Run {
 }
 
 impl Run {
-    fn go(self, count: u64) {
-        println!("{count} messages: {self:?}");
+    fn go(self, pair: Pair, count: u64) {
+        println!("{count} messages, {pair:?}: {self:?}");
         let _guard = HangGuard::new(100);
         let scratch = Scratch::new();
-        let mut credit = Credit::default();
-        (credit.messages, credit.arena) = (self.messages, self.arena);
-        let options = ListenOptions::new().capacity(self.capacity).credit(credit).membarrier(self.membarrier);
-        let options = options.wait_strategy(self.strategies[0].strategy());
-        let mut listener = options.bind(scratch.socket()).unwrap();
+        let server = self.server(pair.0, &scratch, count);
         let mut peer = peer!(
+            in pair.1,
             "mix",
             path = scratch.socket(),
             mode = self.mode,
@@ -46,11 +43,51 @@ impl Run {
             incoming = !self.seed,
             count = count,
         );
-        let connection = listener.accept_timeout(SOON).unwrap();
-        mixed_both_ways(connection, !self.seed, self.seed, count);
+        match server {
+            Server::Here(mut listener) => {
+                let connection = listener.accept_timeout(SOON).unwrap();
+                mixed_both_ways(connection, !self.seed, self.seed, count);
+            }
+            Server::There(mut server) => {
+                server.expect("done");
+                server.finish();
+            }
+        }
         peer.expect("done");
         peer.finish();
     }
+
+    fn server(self, language: Language, scratch: &Scratch, count: u64) -> Server {
+        if language == Language::Rust {
+            let mut credit = Credit::default();
+            (credit.messages, credit.arena) = (self.messages, self.arena);
+            let options = ListenOptions::new().capacity(self.capacity).credit(credit).membarrier(self.membarrier);
+            let options = options.wait_strategy(self.strategies[0].strategy());
+            return Server::Here(Box::new(options.bind(scratch.socket()).unwrap()));
+        }
+        let mut peer = peer!(
+            in language,
+            "mix",
+            path = scratch.socket(),
+            listen = true,
+            capacity = self.capacity,
+            messages = self.messages,
+            arena = self.arena,
+            strategy = self.strategies[0],
+            membarrier = self.membarrier,
+            seed = !self.seed,
+            incoming = self.seed,
+            count = count,
+        );
+        peer.expect("listening");
+        Server::There(peer)
+    }
+}
+
+/// The side that listens: this process, or one of its own.
+enum Server {
+    Here(Box<Listener>),
+    There(Peer),
 }
 
 fn any_run(mode: &'static str) -> impl Strategy<Value = Run> {
@@ -72,35 +109,39 @@ fn any_run(mode: &'static str) -> impl Strategy<Value = Run> {
     )
 }
 
-fn arrives(mode: &'static str) {
+fn arrives(pair: Pair, mode: &'static str) {
     let (cases, count) = if std::env::var_os("IPC_LONG").is_some() { (40, 20_000) } else { (4, 1_500) };
+    let cases = pair.share(cases, 4) as u32;
     let config = ProptestConfig { cases, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() };
     let ran = TestRunner::new(config).run(&any_run(mode), |run| {
-        run.go(count);
+        run.go(pair, count);
         Ok(())
     });
     ran.unwrap_or_else(|failed| panic!("{failed}"));
 }
 
-#[test]
-fn every_message_arrives_once_whole_and_in_order_with_all_lanes() {
-    arrives("auto");
+fn every_message_arrives_once_whole_and_in_order_with_all_lanes(pair: Pair) {
+    arrives(pair, "auto");
 }
 
-#[test]
-fn every_message_arrives_once_whole_and_in_order_without_the_kernels_lane() {
-    arrives("shared");
+fn every_message_arrives_once_whole_and_in_order_without_the_kernels_lane(pair: Pair) {
+    arrives(pair, "shared");
 }
 
-#[test]
-fn every_message_arrives_once_whole_and_in_order_with_the_queue_in_the_socket() {
-    arrives("hybrid");
+fn every_message_arrives_once_whole_and_in_order_with_the_queue_in_the_socket(pair: Pair) {
+    arrives(pair, "hybrid");
 }
 
-#[test]
-fn every_message_arrives_once_whole_and_in_order_without_shared_memory() {
-    arrives("kernel");
+fn every_message_arrives_once_whole_and_in_order_without_shared_memory(pair: Pair) {
+    arrives(pair, "kernel");
 }
+
+in_each_pair!(
+    every_message_arrives_once_whole_and_in_order_with_all_lanes,
+    every_message_arrives_once_whole_and_in_order_without_the_kernels_lane,
+    every_message_arrives_once_whole_and_in_order_with_the_queue_in_the_socket,
+    every_message_arrives_once_whole_and_in_order_without_shared_memory,
+);
 
 /// A sender that waited for the next word about its offer took the word that it waits to see change from a second look, after the one
 /// that it had judged. If the receiver spoke in between, both slept for ever.

@@ -3,7 +3,7 @@
 use ipc_core::router::Override;
 use ipc_core::{Connection, Credit, Lane, ListenOptions, Mode, Resource, SendError, Sender};
 use ipc_tests::roles::{LIMITED, mode_named, shortage};
-use ipc_tests::{HangGuard, Mix, Peer, Scratch, peer};
+use ipc_tests::{HangGuard, Language, Mix, Peer, Scratch, in_each_language, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ const FIVE_SECONDS: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 const MODES: [&str; 4] = ["kernel", "hybrid", "shared", "auto"];
 
 /// A server here, and a client in another process that receives what it is told to, and accepts so much.
-fn with_keeper(mode: &str, credit: Credit) -> (Scratch, Peer, Connection) {
+fn with_keeper(language: Language, mode: &str, credit: Credit) -> (Scratch, Peer, Connection) {
     let scratch = Scratch::new();
     let options = ListenOptions::new().mode(mode_named(mode).unwrap());
     let mut listener = options.bind(scratch.socket()).unwrap();
     let Credit { messages, arena, message, .. } = credit;
     let path = scratch.socket();
-    let mut peer = peer!("keep", path = path, mode = mode, messages = messages, arena = arena, message = message);
+    let mut peer =
+        peer!(in language, "keep", path = path, mode = mode, messages = messages, arena = arena, message = message);
     let server = listener.accept_timeout(SOON).unwrap();
     peer.expect("connected");
     (scratch, peer, server)
@@ -70,11 +71,10 @@ fn goes_once_there_is_room(sender: &mut Sender, message: &[u8], mut make_room: i
     }
 }
 
-#[test]
-fn no_more_messages_are_on_their_way_than_the_receiver_gives_credit_for() {
+fn no_more_messages_are_on_their_way_than_the_receiver_gives_credit_for(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in MODES {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, credit(|credit| credit.messages = 8));
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, credit(|credit| credit.messages = 8));
         let sender = server.sender();
         assert_eq!(sender.credit().messages, 8);
         for round in 0..5 {
@@ -110,11 +110,10 @@ fn no_more_messages_are_on_their_way_than_the_receiver_gives_credit_for() {
     }
 }
 
-#[test]
-fn a_batch_is_not_longer_than_the_receiver_gives_credit_for() {
+fn a_batch_is_not_longer_than_the_receiver_gives_credit_for(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in ["kernel", "shared", "auto"] {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, credit(|credit| credit.messages = 8));
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, credit(|credit| credit.messages = 8));
         let mut batch = server.batch();
         let mut refused = None;
         for number in 0..9 {
@@ -132,11 +131,10 @@ fn a_batch_is_not_longer_than_the_receiver_gives_credit_for() {
     }
 }
 
-#[test]
-fn no_more_of_the_arena_is_used_than_the_receiver_accepts() {
+fn no_more_of_the_arena_is_used_than_the_receiver_accepts(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in ["hybrid", "shared", "auto"] {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, credit(|credit| credit.arena = 1 << 20));
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, credit(|credit| credit.arena = 1 << 20));
         let sender = server.sender();
         sender.set_route(Override::Lane(Lane::Arena)).unwrap();
         assert_eq!((sender.arena().limit, sender.arena().size), (1 << 20, 0));
@@ -168,11 +166,10 @@ fn no_more_of_the_arena_is_used_than_the_receiver_accepts() {
     }
 }
 
-#[test]
-fn no_more_blocks_are_lent_than_the_way_back_has_room_for() {
+fn no_more_blocks_are_lent_than_the_way_back_has_room_for(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in ["hybrid", "auto"] {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, Credit::default());
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, Credit::default());
         let sender = server.sender();
         sender.set_route(Override::Lane(Lane::Arena)).unwrap();
         for chunk in 0..8 {
@@ -198,11 +195,10 @@ fn no_more_blocks_are_lent_than_the_way_back_has_room_for() {
     }
 }
 
-#[test]
-fn no_message_is_longer_than_the_receiver_accepts() {
+fn no_message_is_longer_than_the_receiver_accepts(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in MODES {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, credit(|credit| credit.message = 10_000));
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, credit(|credit| credit.message = 10_000));
         let sender = server.sender();
         assert_eq!(sender.max_message(), 10_000, "{mode}");
         let routes = Lane::ALL.map(Override::Lane).into_iter().chain([Override::Auto, Override::Threshold(1)]);
@@ -234,11 +230,10 @@ fn no_message_is_longer_than_the_receiver_accepts() {
     }
 }
 
-#[test]
-fn more_files_than_fit_beside_a_message_are_refused() {
+fn more_files_than_fit_beside_a_message_are_refused(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in MODES {
-        let (_scratch, mut peer, mut server) = with_keeper(mode, Credit::default());
+        let (_scratch, mut peer, mut server) = with_keeper(language, mode, Credit::default());
         let input = std::io::stdin();
         let files: Vec<BorrowedFd<'_>> = vec![input.as_fd(); 100];
         let sender = server.sender();
@@ -295,11 +290,10 @@ fn a_sender_without_address_space_says_so_and_goes_on_when_it_has_some() {
     }
 }
 
-#[test]
-fn a_receiver_without_descriptors_finds_the_message_later() {
+fn a_receiver_without_descriptors_finds_the_message_later(language: Language) {
     let _guard = HangGuard::new(60);
     for lane in [Lane::File, Lane::Arena, Lane::Inline] {
-        let (_scratch, mut peer, mut server) = with_keeper("auto", Credit::default());
+        let (_scratch, mut peer, mut server) = with_keeper(language, "auto", Credit::default());
         let sender = server.sender();
         assert_eq!(sender.credit(), Credit::default());
         sender.set_route(Override::Lane(lane)).unwrap();
@@ -318,11 +312,10 @@ fn a_receiver_without_descriptors_finds_the_message_later() {
     }
 }
 
-#[test]
-fn a_receiver_without_address_space_finds_the_message_later() {
+fn a_receiver_without_address_space_finds_the_message_later(language: Language) {
     let _guard = HangGuard::new(60);
     for lane in [Lane::File, Lane::Arena] {
-        let (_scratch, mut peer, mut server) = with_keeper("auto", Credit::default());
+        let (_scratch, mut peer, mut server) = with_keeper(language, "auto", Credit::default());
         let sender = server.sender();
         sender.set_route(Override::Lane(lane)).unwrap();
         peer.say("space 65536");
@@ -340,11 +333,10 @@ fn a_receiver_without_address_space_finds_the_message_later() {
     }
 }
 
-#[test]
-fn the_mode_is_the_one_that_shares_less() {
+fn the_mode_is_the_one_that_shares_less(language: Language) {
     let _guard = HangGuard::new(60);
     for mode in MODES {
-        let (_scratch, _peer, mut server) = with_keeper(mode, Credit::default());
+        let (_scratch, _peer, mut server) = with_keeper(language, mode, Credit::default());
         let has = Lane::ALL.map(|lane| server.sender().set_route(Override::Lane(lane)).is_ok());
         let due = match mode_named(mode).unwrap() {
             Mode::Kernel => [true, false, false, false],
@@ -356,3 +348,15 @@ fn the_mode_is_the_one_that_shares_less() {
         assert_eq!(server.segment_size() > 0, mode != "kernel", "{mode}");
     }
 }
+
+in_each_language!(
+    no_more_messages_are_on_their_way_than_the_receiver_gives_credit_for,
+    a_batch_is_not_longer_than_the_receiver_gives_credit_for,
+    no_more_of_the_arena_is_used_than_the_receiver_accepts,
+    no_more_blocks_are_lent_than_the_way_back_has_room_for,
+    no_message_is_longer_than_the_receiver_accepts,
+    more_files_than_fit_beside_a_message_are_refused,
+    a_receiver_without_descriptors_finds_the_message_later,
+    a_receiver_without_address_space_finds_the_message_later,
+    the_mode_is_the_one_that_shares_less,
+);

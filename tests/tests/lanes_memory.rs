@@ -5,7 +5,7 @@ use ipc_core::router::Override;
 use ipc_core::{Connection, DetachedLoan, Lane, ListenOptions, SendError, Sender};
 use ipc_tests::roles::{RESULTS, STOP, TURNS};
 use ipc_tests::shared::Counters;
-use ipc_tests::{HangGuard, Peer, Scratch, peer, small_pair, system};
+use ipc_tests::{HangGuard, Language, Peer, Scratch, in_each_language, peer, small_pair, system};
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ fn among_others() -> RwLockReadGuard<'static, ()> {
 }
 
 /// A server here, and a client in another process that receives what it is told to.
-fn with_keeper() -> (Scratch, Peer, Connection) {
+fn with_keeper(language: Language) -> (Scratch, Peer, Connection) {
     let scratch = Scratch::new();
     let mut listener = ListenOptions::new().bind(scratch.socket()).unwrap();
-    let mut peer = peer!("keep", path = scratch.socket());
+    let mut peer = peer!(in language, "keep", path = scratch.socket());
     let mut server = listener.accept_timeout(SOON).unwrap();
     peer.expect("connected");
     server.sender().set_route(Override::Lane(Lane::Arena)).unwrap();
@@ -42,11 +42,10 @@ fn detach(sender: &mut Sender, len: usize, fill: u8) -> DetachedLoan {
     loan.detach().unwrap_or_else(|_| panic!("it is in the arena"))
 }
 
-#[test]
-fn loans_are_given_back_however_they_end() {
+fn loans_are_given_back_however_they_end(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(60);
-    let (_scratch, mut peer, mut server) = with_keeper();
+    let (_scratch, mut peer, mut server) = with_keeper(language);
     let sender = server.sender();
     assert_eq!(in_use(sender), (0, 0));
     let lent = sender.loan(1000).unwrap();
@@ -118,11 +117,10 @@ fn a_loan_arrives_as_it_was_written_in_the_order_of_sending() {
     assert_eq!((server.sender().arena().blocks, server.sender().arena().used), (0, 0));
 }
 
-#[test]
-fn blocks_come_back_in_any_order() {
+fn blocks_come_back_in_any_order(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(60);
-    let (_scratch, mut peer, mut server) = with_keeper();
+    let (_scratch, mut peer, mut server) = with_keeper(language);
     let sender = server.sender();
     for size in 1..=6 {
         sender.send(&vec![0; size * 10_240]).unwrap();
@@ -140,11 +138,10 @@ fn blocks_come_back_in_any_order() {
     assert!(sizes.is_empty());
 }
 
-#[test]
-fn what_a_killed_receiver_held_comes_back() {
+fn what_a_killed_receiver_held_comes_back(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(60);
-    let (_scratch, mut peer, mut server) = with_keeper();
+    let (_scratch, mut peer, mut server) = with_keeper(language);
     let sender = server.sender();
     for fill in 0..9 {
         sender.send(&[fill; 10_000]).unwrap();
@@ -165,11 +162,10 @@ fn what_a_killed_receiver_held_comes_back() {
     assert_eq!((sender.arena().blocks, sender.arena().used), (0, 0));
 }
 
-#[test]
-fn regions_that_are_not_needed_go_back_to_the_system_on_both_sides() {
+fn regions_that_are_not_needed_go_back_to_the_system_on_both_sides(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(60);
-    let (_scratch, mut peer, mut server) = with_keeper();
+    let (_scratch, mut peer, mut server) = with_keeper(language);
     let (fixed, message) = (system::mapped_by(peer.id()), vec![3; 40 << 20]);
     let sender = server.sender();
     // A region of 64 MiB has room for one of them, not for two.
@@ -316,3 +312,10 @@ fn a_copy_that_is_followed_and_interrupted_anywhere_arrives_whole() {
     receiver.finish();
     sender.finish();
 }
+
+in_each_language!(
+    loans_are_given_back_however_they_end,
+    blocks_come_back_in_any_order,
+    what_a_killed_receiver_held_comes_back,
+    regions_that_are_not_needed_go_back_to_the_system_on_both_sides,
+);

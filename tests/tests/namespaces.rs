@@ -2,7 +2,7 @@
 //! but a directory.
 
 use ipc_core::{ConnectOptions, Listener, RecvError, SendError};
-use ipc_tests::{HangGuard, Peer, Scratch, Stream};
+use ipc_tests::{HangGuard, Language, Pair, Peer, Scratch, Stream, in_each_language, in_each_pair, peer};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const APART: [&str; 9] =
     ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--ipc", "--mount", "--net"];
 
 /// Starts a peer in namespaces of its own, or says why that cannot be.
-fn start_apart(role: &str, arguments: &[(&str, String)]) -> Option<Peer> {
+fn start_apart(language: Language, role: &str, arguments: &[(&str, String)]) -> Option<Peer> {
     let [program, flags @ ..] = APART;
     let trial = std::process::Command::new(program).args(flags).arg("true").output();
     match trial {
@@ -27,19 +27,19 @@ fn start_apart(role: &str, arguments: &[(&str, String)]) -> Option<Peer> {
             return None;
         }
     }
-    Some(Peer::start_under(&APART, Path::new(env!("CARGO_BIN_EXE_peer")), role, arguments))
+    let program = language.program(Path::new(env!("CARGO_BIN_EXE_peer")));
+    Some(Peer::start_under(&APART, &program, role, arguments))
 }
 
 fn path_of(scratch: &Scratch) -> Vec<(&'static str, String)> {
     vec![("path", scratch.socket())]
 }
 
-#[test]
-fn a_client_in_namespaces_of_its_own_is_served() {
+fn a_client_in_namespaces_of_its_own_is_served(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = Listener::bind(scratch.socket()).unwrap();
-    let Some(mut peer) = start_apart("echo", &path_of(&scratch)) else { return };
+    let Some(mut peer) = start_apart(language, "echo", &path_of(&scratch)) else { return };
     let mut server = listener.accept_timeout(SOON).unwrap();
     peer.expect("connected");
     exchange(&mut server);
@@ -51,13 +51,12 @@ fn a_client_in_namespaces_of_its_own_is_served() {
     assert!(matches!(end, RecvError::Disconnected { .. }), "{end}");
 }
 
-#[test]
-fn a_server_in_namespaces_of_its_own_serves() {
+fn a_server_in_namespaces_of_its_own_serves(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut arguments = path_of(&scratch);
     arguments.push(("listen", "true".to_owned()));
-    let Some(mut peer) = start_apart("echo", &arguments) else { return };
+    let Some(mut peer) = start_apart(language, "echo", &arguments) else { return };
     let options = ConnectOptions::new().wait_for_listener(true).timeout(SOON);
     let mut client = options.connect(scratch.socket()).unwrap();
     peer.expect("connected");
@@ -74,14 +73,13 @@ fn a_server_in_namespaces_of_its_own_serves() {
     let _next = Listener::bind(scratch.socket()).unwrap();
 }
 
-#[test]
-fn a_sender_that_waits_for_room_is_woken_across_namespaces() {
+fn a_sender_that_waits_for_room_is_woken_across_namespaces(language: Language) {
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
     let mut listener = ipc_core::ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
     let mut arguments = path_of(&scratch);
     arguments.extend([("seed", "8".to_owned()), ("pause", "200".to_owned()), ("count", "2000".to_owned())]);
-    let Some(mut peer) = start_apart("receive", &arguments) else { return };
+    let Some(mut peer) = start_apart(language, "receive", &arguments) else { return };
     let mut server = listener.accept_timeout(SOON).unwrap();
     let (stream, mut message) = (Stream::new(8, server.sender().max_reservation()), Vec::new());
     for number in 0..2000 {
@@ -112,3 +110,25 @@ fn exchange(connection: &mut ipc_core::Connection) {
         assert!(echo == message, "message {number}");
     }
 }
+
+in_each_language!(
+    a_client_in_namespaces_of_its_own_is_served,
+    a_server_in_namespaces_of_its_own_serves,
+    a_sender_that_waits_for_room_is_woken_across_namespaces,
+);
+
+/// A client out here and a server in there, each in a process of its own.
+fn two_programs_meet_across_namespaces(Pair(server, client): Pair) {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let mut arguments = path_of(&scratch);
+    arguments.push(("listen", "true".to_owned()));
+    let Some(mut server) = start_apart(server, "echo", &arguments) else { return };
+    let mut client = peer!(in client, "ask", path = scratch.socket());
+    client.expect("asked");
+    client.finish();
+    assert_eq!(server.expect("gone"), "500");
+    server.finish();
+}
+
+in_each_pair!(two_programs_meet_across_namespaces);

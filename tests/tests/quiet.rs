@@ -7,7 +7,7 @@ use ipc_core::{ConnectOptions, ListenOptions, Listener, RecvError, Resource, Sen
 use ipc_tests::roles::{RESULTS, STOP, StrategyName, TURNS};
 use ipc_tests::shared::Counters;
 use ipc_tests::system::{self, Usage};
-use ipc_tests::{HangGuard, Peer, Random, Scratch, Stream, peer};
+use ipc_tests::{HangGuard, Language, Pair, Peer, Random, Scratch, Stream, in_each_language, in_each_pair, peer};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -32,8 +32,7 @@ fn settle(peer: &Peer) {
     }
 }
 
-#[test]
-fn blocked_calls_use_no_processor_time_and_are_not_woken() {
+fn blocked_calls_use_no_processor_time_and_are_not_woken(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(60);
     let scratch = Scratch::new();
@@ -42,13 +41,13 @@ fn blocked_calls_use_no_processor_time_and_are_not_woken() {
     let mut listener = ListenOptions::new().capacity(4096).bind(scratch.socket()).unwrap();
     for call in ["recv", "recv_batch", "recv_timeout", "send", "send_timeout"] {
         for strategy in [StrategyName::Adaptive, StrategyName::Sleep] {
-            let mut peer = peer!("blocked", path = scratch.socket(), call = call, strategy = strategy);
+            let mut peer = peer!(in language, "blocked", path = scratch.socket(), call = call, strategy = strategy);
             connections.push(listener.accept_timeout(SOON).unwrap());
             peer.expect("blocking");
             peers.push((format!("{call} {strategy}"), peer));
         }
     }
-    let mut accepting = peer!("blocked", path = scratch.file("accept"), call = "accept");
+    let mut accepting = peer!(in language, "blocked", path = scratch.file("accept"), call = "accept");
     accepting.expect("blocking");
     peers.push(("accept".to_owned(), accepting));
     peers.iter().for_each(|(_, peer)| settle(peer));
@@ -73,22 +72,21 @@ fn among_others() -> RwLockReadGuard<'static, ()> {
     ALONE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[test]
-fn a_steady_exchange_makes_no_system_call_no_page_fault_and_no_allocation() {
+fn a_steady_exchange_makes_no_system_call_no_page_fault_and_no_allocation(pair: Pair) {
     let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
     let _guard = HangGuard::new(100);
     for any_length in [false, true] {
-        steady_exchange(any_length);
+        steady_exchange(pair, any_length);
     }
 }
 
-fn steady_exchange(any_length: bool) {
+fn steady_exchange(Pair(one, other): Pair, any_length: bool) {
     let scratch = Scratch::new();
     let (path, counters) = (scratch.socket(), Counters::new());
     let log = counters.path();
-    let mut server = peer!("steady", path = path, listen = true, log = log, begins = true, any = any_length);
+    let mut server = peer!(in one, "steady", path = path, listen = true, log = log, begins = true, any = any_length);
     server.expect("listening");
-    let mut client = peer!("steady", path = path, log = log, any = any_length);
+    let mut client = peer!(in other, "steady", path = path, log = log, any = any_length);
     let start = Instant::now();
     while counters.word(TURNS).load(Ordering::SeqCst) < 200_000 && start.elapsed() < SOON {
         // A killed side leaves the other one polling.
@@ -228,15 +226,14 @@ fn calls_that_try_never_wait() {
     peer.signal(libc::SIGCONT);
 }
 
-#[test]
-fn a_wait_on_the_receivers_descriptor_misses_no_message() {
+fn a_wait_on_the_receivers_descriptor_misses_no_message(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(100);
     for (edge, membarrier) in [(false, true), (true, false)] {
-        let count = 10_000;
+        let count = language.share(10_000, 4);
         let scratch = Scratch::new();
         let mut listener = ListenOptions::new().membarrier(membarrier).bind(scratch.socket()).unwrap();
-        let mut peer = peer!("send", path = scratch.socket(), seed = 3, count = count, pause = 90);
+        let mut peer = peer!(in language, "send", path = scratch.socket(), seed = 3, count = count, pause = 90);
         let mut server = listener.accept_timeout(SOON).unwrap();
         let stream = Stream::new(3, server.sender().max_reservation());
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
@@ -264,15 +261,14 @@ fn a_wait_on_the_receivers_descriptor_misses_no_message() {
     }
 }
 
-#[test]
-fn a_wait_on_the_senders_descriptor_misses_no_space() {
+fn a_wait_on_the_senders_descriptor_misses_no_space(language: Language) {
     let _others = among_others();
     let _guard = HangGuard::new(100);
     for membarrier in [true, false] {
-        let count = 10_000;
+        let count = language.share(10_000, 4);
         let scratch = Scratch::new();
         let mut listener = ListenOptions::new().capacity(4096).membarrier(membarrier).bind(scratch.socket()).unwrap();
-        let mut peer = peer!("receive", path = scratch.socket(), seed = 4, count = count, pause = 90);
+        let mut peer = peer!(in language, "receive", path = scratch.socket(), seed = 4, count = count, pause = 90);
         let (mut sender, _receiver) = listener.accept_timeout(SOON).unwrap().split();
         let (stream, mut message, mut waits) = (Stream::new(4, sender.max_reservation()), Vec::new(), 0);
         for number in 0..count {
@@ -395,3 +391,11 @@ fn all_memory_of_a_connection_is_mapped_before_its_first_message() {
         assert_eq!(resident, size, "KiB");
     }
 }
+
+in_each_language!(
+    blocked_calls_use_no_processor_time_and_are_not_woken,
+    a_wait_on_the_receivers_descriptor_misses_no_message,
+    a_wait_on_the_senders_descriptor_misses_no_space,
+);
+
+in_each_pair!(a_steady_exchange_makes_no_system_call_no_page_fault_and_no_allocation);

@@ -3,9 +3,9 @@
 
 use ipc_core::doorbell::Barrier;
 use ipc_core::ring::RingMemory;
-use ipc_core::{ListenOptions, Mode};
+use ipc_core::{ListenOptions, Listener, Mode};
 use ipc_tests::roles::{StrategyName, both_ways};
-use ipc_tests::{HangGuard, Scratch, peer, small_pair, system};
+use ipc_tests::{HangGuard, Language, Pair, Peer, Scratch, in_each_pair, peer, small_pair, system};
 use std::time::Duration;
 
 /// How one run is set up.
@@ -19,79 +19,133 @@ struct Run {
 }
 
 impl Run {
-    fn go(self) {
+    fn go(self, pair: Pair) {
         let _guard = HangGuard::new(110);
         let scratch = Scratch::new();
-        let options = ListenOptions::new()
-            .capacity(self.capacity)
-            .wait_strategy(self.server.strategy())
-            .membarrier(self.membarrier.0);
-        let mut listener = options.bind(scratch.socket()).unwrap();
-        let mut peer = peer!(
+        let Self { capacity, membarrier, .. } = self;
+        let count = pair.share(self.count, 4);
+        let server = Server::new(pair, |language| match language {
+            Language::Rust => {
+                let options = ListenOptions::new().capacity(capacity).wait_strategy(self.server.strategy());
+                Server::Here(Box::new(options.membarrier(membarrier.0).bind(scratch.socket()).unwrap()))
+            }
+            Language::C => Server::There(peer!(
+                in language,
+                "stress",
+                path = scratch.socket(),
+                listen = true,
+                capacity = capacity,
+                strategy = self.server,
+                membarrier = membarrier.0,
+                seed = 22,
+                incoming = 11,
+                count = count,
+            )),
+        });
+        let peer = peer!(
+            in pair.1,
             "stress",
             path = scratch.socket(),
             strategy = self.client,
-            membarrier = self.membarrier.1,
+            membarrier = membarrier.1,
             seed = 11,
             incoming = 22,
-            count = self.count,
+            count = count,
         );
-        let connection = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-        peer.expect("mapped");
-        both_ways(connection, 22, 11, self.count, 0);
-        peer.expect("done");
-        peer.finish();
+        server.serve(peer, count, 0);
+    }
+}
+
+/// The side that listens: this process, or one of its own.
+enum Server {
+    Here(Box<Listener>),
+    There(Peer),
+}
+
+impl Server {
+    fn new(pair: Pair, start: impl FnOnce(Language) -> Self) -> Self {
+        let mut server = start(pair.0);
+        if let Self::There(peer) = &mut server {
+            peer.expect("listening");
+        }
+        server
+    }
+
+    /// Sends stream 22 to `client`, and receives stream 11 from it.
+    fn serve(self, mut client: Peer, count: u64, longest: u64) {
+        match self {
+            Self::Here(mut listener) => {
+                let connection = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+                client.expect("mapped");
+                both_ways(connection, 22, 11, count, longest);
+            }
+            Self::There(mut server) => {
+                server.expect("done");
+                server.finish();
+            }
+        }
+        client.expect("done");
+        client.finish();
     }
 }
 
 use StrategyName::{Adaptive, Busy, Sleep};
 
-#[test]
-fn a_small_ring_carries_all_with_membarrier() {
-    Run { capacity: 4 << 10, server: Adaptive, client: Adaptive, membarrier: (true, true), count: 40_000 }.go();
+fn a_small_ring_carries_all_with_membarrier(pair: Pair) {
+    Run { capacity: 4 << 10, server: Adaptive, client: Adaptive, membarrier: (true, true), count: 40_000 }.go(pair);
 }
 
-#[test]
-fn a_small_ring_carries_all_with_fences_on_the_servers_wish() {
-    Run { capacity: 4 << 10, server: Adaptive, client: Sleep, membarrier: (false, true), count: 20_000 }.go();
+fn a_small_ring_carries_all_with_fences_on_the_servers_wish(pair: Pair) {
+    Run { capacity: 4 << 10, server: Adaptive, client: Sleep, membarrier: (false, true), count: 20_000 }.go(pair);
 }
 
-#[test]
-fn a_small_ring_carries_all_with_fences_on_the_clients_wish() {
-    Run { capacity: 4 << 10, server: Sleep, client: Adaptive, membarrier: (true, false), count: 20_000 }.go();
+fn a_small_ring_carries_all_with_fences_on_the_clients_wish(pair: Pair) {
+    Run { capacity: 4 << 10, server: Sleep, client: Adaptive, membarrier: (true, false), count: 20_000 }.go(pair);
 }
 
-#[test]
-fn a_small_ring_carries_all_between_sleepers() {
-    Run { capacity: 4 << 10, server: Sleep, client: Sleep, membarrier: (true, true), count: 20_000 }.go();
+fn a_small_ring_carries_all_between_sleepers(pair: Pair) {
+    Run { capacity: 4 << 10, server: Sleep, client: Sleep, membarrier: (true, true), count: 20_000 }.go(pair);
 }
 
-#[test]
-fn a_small_ring_carries_all_between_pollers() {
-    Run { capacity: 4 << 10, server: Busy, client: Busy, membarrier: (false, false), count: 1_000 }.go();
+fn a_small_ring_carries_all_between_pollers(pair: Pair) {
+    Run { capacity: 4 << 10, server: Busy, client: Busy, membarrier: (false, false), count: 1_000 }.go(pair);
 }
 
-#[test]
-fn a_large_ring_carries_all_with_membarrier() {
-    Run { capacity: 256 << 10, server: Adaptive, client: Adaptive, membarrier: (true, true), count: 20_000 }.go();
+fn a_large_ring_carries_all_with_membarrier(pair: Pair) {
+    Run { capacity: 256 << 10, server: Adaptive, client: Adaptive, membarrier: (true, true), count: 20_000 }.go(pair);
 }
 
-#[test]
-fn a_large_ring_carries_all_with_fences() {
-    Run { capacity: 256 << 10, server: Sleep, client: Adaptive, membarrier: (false, false), count: 10_000 }.go();
+fn a_large_ring_carries_all_with_fences(pair: Pair) {
+    Run { capacity: 256 << 10, server: Sleep, client: Adaptive, membarrier: (false, false), count: 10_000 }.go(pair);
 }
 
-#[test]
-fn a_poller_and_a_sleeper_understand_each_other() {
-    Run { capacity: 256 << 10, server: Busy, client: Sleep, membarrier: (true, true), count: 2_000 }.go();
+fn a_poller_and_a_sleeper_understand_each_other(pair: Pair) {
+    Run { capacity: 256 << 10, server: Busy, client: Sleep, membarrier: (true, true), count: 2_000 }.go(pair);
 }
 
 /// Messages of up to `longest` bytes on all lanes of a mode.
-fn on_all_lanes(mode: Mode, capacity: u64, longest: u64, count: u64) {
+fn on_all_lanes(pair: Pair, mode: Mode, capacity: u64, longest: u64, count: u64) {
     let _guard = HangGuard::new(110);
     let scratch = Scratch::new();
-    let mut listener = ListenOptions::new().capacity(capacity).bind(scratch.socket()).unwrap();
-    let mut peer = peer!(
+    let count = pair.share(count, 4);
+    let server = Server::new(pair, |language| match language {
+        Language::Rust => {
+            Server::Here(Box::new(ListenOptions::new().capacity(capacity).bind(scratch.socket()).unwrap()))
+        }
+        Language::C => Server::There(peer!(
+            in language,
+            "stress",
+            path = scratch.socket(),
+            listen = true,
+            capacity = capacity,
+            longest = longest,
+            seed = 22,
+            incoming = 11,
+            count = count,
+        )),
+    });
+    let peer = peer!(
+        in pair.1,
         "stress",
         path = scratch.socket(),
         mode = mode,
@@ -100,35 +154,42 @@ fn on_all_lanes(mode: Mode, capacity: u64, longest: u64, count: u64) {
         incoming = 22,
         count = count,
     );
-    let connection = listener.accept_timeout(Duration::from_secs(20)).unwrap();
-    peer.expect("mapped");
-    both_ways(connection, 22, 11, count, longest);
-    peer.expect("done");
-    peer.finish();
+    server.serve(peer, count, longest);
 }
 
-#[test]
-fn all_lanes_carry_all() {
-    on_all_lanes(Mode::Auto, 256 << 10, 300_000, 4_000);
-    on_all_lanes(Mode::Auto, 4 << 10, 100_000, 4_000);
+fn all_lanes_carry_all(pair: Pair) {
+    on_all_lanes(pair, Mode::Auto, 256 << 10, 300_000, 4_000);
+    on_all_lanes(pair, Mode::Auto, 4 << 10, 100_000, 4_000);
 }
 
-#[test]
-fn shared_memory_alone_carries_all() {
-    on_all_lanes(Mode::Shared, 64 << 10, 300_000, 4_000);
+fn shared_memory_alone_carries_all(pair: Pair) {
+    on_all_lanes(pair, Mode::Shared, 64 << 10, 300_000, 4_000);
 }
 
-#[test]
-fn sockets_and_blocks_carry_all() {
-    on_all_lanes(Mode::Hybrid, 64 << 10, 300_000, 3_000);
-    on_all_lanes(Mode::Hybrid, 4 << 10, 20_000, 3_000);
+fn sockets_and_blocks_carry_all(pair: Pair) {
+    on_all_lanes(pair, Mode::Hybrid, 64 << 10, 300_000, 3_000);
+    on_all_lanes(pair, Mode::Hybrid, 4 << 10, 20_000, 3_000);
 }
 
-#[test]
-fn sockets_alone_carry_all() {
-    on_all_lanes(Mode::Kernel, 64 << 10, 300_000, 2_000);
-    on_all_lanes(Mode::Kernel, 4 << 10, 20_000, 2_000);
+fn sockets_alone_carry_all(pair: Pair) {
+    on_all_lanes(pair, Mode::Kernel, 64 << 10, 300_000, 2_000);
+    on_all_lanes(pair, Mode::Kernel, 4 << 10, 20_000, 2_000);
 }
+
+in_each_pair!(
+    a_small_ring_carries_all_with_membarrier,
+    a_small_ring_carries_all_with_fences_on_the_servers_wish,
+    a_small_ring_carries_all_with_fences_on_the_clients_wish,
+    a_small_ring_carries_all_between_sleepers,
+    a_small_ring_carries_all_between_pollers,
+    a_large_ring_carries_all_with_membarrier,
+    a_large_ring_carries_all_with_fences,
+    a_poller_and_a_sleeper_understand_each_other,
+    all_lanes_carry_all,
+    shared_memory_alone_carries_all,
+    sockets_and_blocks_carry_all,
+    sockets_alone_carry_all,
+);
 
 /// The address of the library's mapping in lines of `/proc/PID/maps`.
 fn address(maps: &str) -> &str {

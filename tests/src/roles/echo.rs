@@ -47,6 +47,22 @@ pub(super) fn play_into(settings: &Settings) {
     }
 }
 
+/// Sends `count` messages to one that echoes, now and then after a pause that is long enough to fall asleep in.
+pub(super) fn ask(settings: &Settings) {
+    let mut connection = settings.connection();
+    let (stream, mut message) = (Stream::new(7, connection.sender().max_reservation()), Vec::new());
+    for number in 0..settings.number("count", 500) {
+        if number % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write(number, &mut message);
+        connection.send(&message).expect("the other side listens");
+        let echo = connection.recv_timeout(Duration::from_secs(20)).expect("an answer").to_vec();
+        assert!(echo == message, "message {number}");
+    }
+    say("asked");
+}
+
 /// Sends `count` messages at random moments, and leaves politely, or stays (`stay=true`) until it is told to go.
 pub(super) fn send(settings: &Settings) {
     let mut connection = settings.connection();

@@ -254,7 +254,7 @@ impl<'s> Survivor<'s> {
     }
 
     fn start_victim(&self, role: &str, doing: Doing, seed: u64) -> Child {
-        let mut command = Command::new(std::env::current_exe().expect("proc is mounted"));
+        let mut command = Command::new(self.settings.text("victim"));
         command.arg(role).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.arg(format!("doing={}", doing as u32)).arg(format!("seed={seed}"));
         command.arg(format!("listen={}", self.listener.is_none())).arg("capacity=16384");

@@ -103,7 +103,7 @@ impl<'s> Survivor<'s> {
     }
 
     fn start_victim(&self, role: &str, mode: Mode, seed: u64) -> Child {
-        let mut command = Command::new(std::env::current_exe().expect("proc is mounted"));
+        let mut command = Command::new(self.settings.text("victim"));
         command.arg(role).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.arg(format!("mode={mode}")).arg(format!("seed={seed}")).arg(format!("arena={}", 24 << 20));
         command.args(["path", "log"].map(|key| format!("{key}={}", self.settings.text(key))));

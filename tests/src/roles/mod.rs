@@ -134,6 +134,7 @@ pub fn main() {
         "stress" => stress::play(&settings),
         "echo" => echo::play(&settings),
         "echo-into" => echo::play_into(&settings),
+        "ask" => echo::ask(&settings),
         "send" => echo::send(&settings),
         "receive" => echo::receive(&settings),
         "hold" => echo::hold(&settings),
