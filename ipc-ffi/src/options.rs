@@ -136,7 +136,7 @@ pub unsafe extern "C" fn ipc_options_init(options: *mut ipc_options, size: usize
         if options.is_null() {
             return Err(Failure::Null("options"));
         }
-        check_size("the size of the options", size, LEAST_SIZE)?;
+        check_size("the options", size, LEAST_SIZE)?;
         // SAFETY: the caller has so many bytes there.
         unsafe {
             options.cast::<u8>().write_bytes(0, size);
@@ -151,11 +151,11 @@ const LEAST_SIZE: usize = size_of::<ipc_options>();
 /// No structure of this interface will ever be larger, in bytes; whoever says so did not fill the field.
 const MOST_SIZE: usize = 4096;
 
-fn check_size(name: &str, size: usize, least: usize) -> Result<(), Failure> {
+fn check_size(of: &str, size: usize, least: usize) -> Result<(), Failure> {
     if (least..=MOST_SIZE).contains(&size) {
         return Ok(());
     }
-    Err(Failure::invalid(name, size, &format!("{least} to {MOST_SIZE}, as sizeof says")))
+    Err(Failure::invalid(&format!("the size of {of}"), size, &format!("{least} to {MOST_SIZE}, as sizeof says")))
 }
 
 /// Says that a structure that this library fills has `size` bytes, and fills what it knows of it.
@@ -168,7 +168,7 @@ pub(crate) unsafe fn fill<T>(target: *mut T, least: usize, argument: &'static st
     }
     // SAFETY: the caller's promise.
     let size = unsafe { target.cast::<usize>().read() };
-    check_size(&format!("the size of {argument}"), size, least)?;
+    check_size(argument, size, least)?;
     let source = (&raw const value).cast::<u8>();
     let known = size.min(size_of::<T>());
     // SAFETY: as many bytes as both have; the size stays as the caller wrote it; what this library does not know is zero.
@@ -191,7 +191,7 @@ impl Given {
         if !options.is_null() {
             // SAFETY: the caller's promise.
             let size = unsafe { options.cast::<usize>().read() };
-            check_size("the size of the options", size, LEAST_SIZE)?;
+            check_size("the options", size, LEAST_SIZE)?;
             let copied = size.min(size_of::<ipc_options>());
             // SAFETY: as many bytes as both have; the rest of the caller's is read byte by byte.
             unsafe {
