@@ -109,7 +109,8 @@ impl<T: Trust> Sender<T> {
         }
         let (start, beside) = match self.link.mode.has_arena() {
             false => {
-                let mut bytes = std::vec![0; len];
+                let no_memory = || SendError::Memory { len: bytes, source: std::io::ErrorKind::OutOfMemory.into() };
+                let mut bytes = zeroed(len).ok_or_else(no_memory)?;
                 (bytes.as_mut_ptr(), Beside::Private(bytes))
             }
             true => {
@@ -188,6 +189,19 @@ impl<T: Trust> Sender<T> {
         self.publish_block(loan.lent, Kind::Block, loan.len as u64, 0);
         loan.into_sent();
         Ok(())
+    }
+}
+
+/// Zeroes, of any length that there is memory for.
+fn zeroed(len: usize) -> Option<Vec<u8>> {
+    let layout = core::alloc::Layout::array::<u8>(len).ok()?;
+    if len == 0 {
+        return Some(Vec::new());
+    }
+    // SAFETY: a layout of at least one byte; the vector gives it back as such.
+    unsafe {
+        let start = std::alloc::alloc_zeroed(layout);
+        (!start.is_null()).then(|| Vec::from_raw_parts(start, len, len))
     }
 }
 
