@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
+use rustix::system::sysinfo;
 use std::io;
 use std::ptr::NonNull;
 use zerocopy::{FromBytes, IntoBytes};
@@ -244,18 +245,29 @@ pub(super) fn allocate(name: &str, size: u64, options: SegmentOptions) -> Result
             return Ok((fd, rounded));
         }
     }
+    let no_memory = |errno: Errno| SegmentError::NoMemory { size, source: errno.into() };
+    if options.reserve && size > memory_of_the_machine() {
+        // The kernel would try, and kill others for it, before it finds that there is not so much.
+        return Err(no_memory(Errno::NOMEM));
+    }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
         // Kernels before 6.3 do not know the flag that forbids execution.
         .or_else(|_| memfd_create(name, flags))
         .map_err(os("making the segment's memory"))?;
-    let no_memory = |errno: Errno| SegmentError::NoMemory { size, source: errno.into() };
     ftruncate(&fd, size).map_err(no_memory)?;
     if options.reserve {
         // Older kernels give up when a signal comes.
         retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), 0, size)).map_err(no_memory)?;
     }
     Ok((fd, size))
+}
+
+/// Bytes of memory and swap, used or not.
+fn memory_of_the_machine() -> u64 {
+    let there_is = sysinfo();
+    let units = u128::from(there_is.totalram) + u128::from(there_is.totalswap);
+    u64::try_from(units * u128::from(there_is.mem_unit.max(1))).unwrap_or(u64::MAX)
 }
 
 pub(super) fn guard(fd: OwnedFd) -> Result<GuardedFd, SegmentError> {
