@@ -568,7 +568,7 @@ typedef struct ipc_peer {
     uint32_t gid;
     /*
      A descriptor of the process itself (see pidfd_open(2)), which stays the connection's; -1 where the kernel has none, before
-     version 6.5, and for ipc_admit_fn.
+     version 6.5, once both halves were shut down, and for ipc_admit_fn.
      */
     int pidfd;
 } ipc_peer;

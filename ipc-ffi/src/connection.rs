@@ -59,7 +59,7 @@ pub struct ipc_peer {
     /// Effective group id.
     pub gid: u32,
     /// A descriptor of the process itself (see pidfd_open(2)), which stays the connection's; -1 where the kernel has none, before
-    /// version 6.5, and for ipc_admit_fn.
+    /// version 6.5, once both halves were shut down, and for ipc_admit_fn.
     pub pidfd: c_int,
 }
 
@@ -148,7 +148,12 @@ pub unsafe extern "C" fn ipc_connect(
 pub unsafe extern "C" fn ipc_get_peer(connection: *const ipc_connection, peer: *mut ipc_peer) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle and pointer.
-        unsafe { *out(peer, "peer")? = handle(connection)?.whole.get("connection")?.peer };
+        let (peer, handle) = unsafe { (out(peer, "peer")?, handle(connection)?) };
+        *peer = handle.whole.get("connection")?.peer;
+        if handle.sending.0.get("sending half").is_err() && handle.receiving.0.get("receiving half").is_err() {
+            // It went with the halves, and its number may be another file's.
+            peer.pidfd = -1;
+        }
         Ok(())
     })
 }

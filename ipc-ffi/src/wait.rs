@@ -82,9 +82,16 @@ pub unsafe extern "C" fn ipc_set_wait(connection: *mut ipc_connection, wait: u32
         unsafe {
             let handle = handle(connection)?;
             handle.whole.get("connection")?;
-            let sender = handle.sending.0.get("sending half").ok().map(|half| half.idle()).transpose()?;
-            if let Ok(half) = handle.receiving.0.get("receiving half") {
-                let receiver = half.unread().ok_or(Failure::Busy("a message is being read: ipc_release it first"))?;
+            let sending = handle.sending.0.get("sending half").ok();
+            let receiving = handle.receiving.0.get("receiving half").ok();
+            if sending.is_none() && receiving.is_none() {
+                return Err(Failure::Closed("connection, in both halves,"));
+            }
+            // Both are asked before one is changed.
+            let sender = sending.map(|half| half.idle()).transpose()?;
+            if let Some(half) = receiving {
+                let receiver =
+                    half.unread().ok_or_else(|| Failure::Busy("a message is being read: ipc_release it first"))?;
                 receiver.set_wait_strategy(strategy);
             }
             if let Some(sender) = sender {
