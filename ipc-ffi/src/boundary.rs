@@ -93,8 +93,9 @@ pub(crate) unsafe fn slice_mut<'a, T>(
     Ok(unsafe { std::slice::from_raw_parts_mut(data, count) })
 }
 
+/// Says what is wrong with a pointer to `count` values.
 #[inline(always)]
-fn check<T>(data: *const T, count: usize, argument: &'static str) -> Result<(), Failure> {
+pub(crate) fn check<T>(data: *const T, count: usize, argument: &'static str) -> Result<(), Failure> {
     if data.is_null() {
         return Err(Failure::Null(argument));
     }
@@ -124,8 +125,8 @@ pub(crate) unsafe fn out<'a, T>(target: *mut T, argument: &'static str) -> Resul
 #[inline(always)]
 pub(crate) unsafe fn out_if<T>(target: *mut T, value: T) {
     if !target.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { target.write(value) };
+        // SAFETY: the caller's promise. It is too late for an error: an address that does not suit the type is written to all the same.
+        unsafe { target.write_unaligned(value) };
     }
 }
 

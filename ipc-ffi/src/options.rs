@@ -2,6 +2,7 @@
 //!
 //! Promise: a field that this library does not know, or that has no meaning for the call, is an error unless it is zero.
 
+use crate::boundary::check;
 use crate::connection::ipc_peer;
 use crate::error::Failure;
 use ipc_core::WaitStrategy;
@@ -133,9 +134,7 @@ pub struct ipc_options {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_options_init(options: *mut ipc_options, size: usize) -> crate::result::ipc_result {
     crate::boundary::boundary(|| {
-        if options.is_null() {
-            return Err(Failure::Null("options"));
-        }
+        check(options, 1, "options")?;
         check_size("the options", size, LEAST_SIZE)?;
         // SAFETY: the caller has so many bytes there.
         unsafe {
@@ -163,9 +162,7 @@ fn check_size(of: &str, size: usize, least: usize) -> Result<(), Failure> {
 /// # Safety
 /// `target` is null or begins with a `size_t` that says how many bytes can be written there; `T` is plain data that does too.
 pub(crate) unsafe fn fill<T>(target: *mut T, least: usize, argument: &'static str, value: T) -> Result<(), Failure> {
-    if target.is_null() {
-        return Err(Failure::Null(argument));
-    }
+    check(target, 1, argument)?;
     // SAFETY: the caller's promise.
     let size = unsafe { target.cast::<usize>().read() };
     check_size(argument, size, least)?;
@@ -189,7 +186,8 @@ impl Given {
     pub(crate) unsafe fn read(options: *const ipc_options) -> Result<Self, Failure> {
         let mut known = MaybeUninit::<ipc_options>::zeroed();
         if !options.is_null() {
-            // SAFETY: the caller's promise.
+            check(options, 1, "options")?;
+            // SAFETY: the caller's promise, and aligned.
             let size = unsafe { options.cast::<usize>().read() };
             check_size("the options", size, LEAST_SIZE)?;
             let copied = size.min(size_of::<ipc_options>());
@@ -284,7 +282,16 @@ impl Given {
             }
         }
         if has(IPC_NO_ARENA) {
+            if given.credit_arena != 0 {
+                return Err(Failure::invalid("credit_arena with IPC_NO_ARENA", given.credit_arena, "0"));
+            }
             credit.arena = 0;
+        }
+        if (given.coalesce_messages > 1) != (given.coalesce_ns > 0) && given.coalesce_messages != 1 {
+            let (messages, ns) = (given.coalesce_messages, given.coalesce_ns);
+            return Err(Failure::Invalid(format!(
+                "coalesce_messages is {messages} and coalesce_ns is {ns}; allowed: both or none"
+            )));
         }
         let segment = SegmentOptions {
             reserve: !has(IPC_LAZY_MEMORY),
@@ -306,6 +313,13 @@ impl Given {
         let Self(given) = self;
         // SAFETY: the caller of `read` has so many users there while the call runs.
         let users = unsafe { crate::boundary::slice(given.users, given.user_count, "users") }?;
+        if !given.users.is_null() && (users.is_empty() || given.flags & IPC_ANYONE != 0) {
+            let text = format!(
+                "users are given, {} of them, or IPC_ANYONE; allowed: one of both, and at least 1",
+                users.len()
+            );
+            return Err(Failure::Invalid(text));
+        }
         Ok(match given.admit {
             Some(admit) => {
                 let admit = Admit { admit, data: given.admit_data };
@@ -320,10 +334,16 @@ impl Given {
     fn payload(&self) -> Result<Option<PayloadType>, Failure> {
         let Self(given) = self;
         if given.payload_name.is_null() {
+            if given.payload_size != 0 || given.payload_align != 0 {
+                return Err(Failure::Invalid("payload_size and payload_align are for a payload_name".into()));
+            }
             return Ok(None);
         }
         // SAFETY: the caller of `read` gave a text that ends.
         let name = unsafe { CStr::from_ptr(given.payload_name) }.to_string_lossy();
+        if !(1..=64).contains(&name.len()) {
+            return Err(Failure::invalid("the length of payload_name", name.len(), "1 to 64 bytes"));
+        }
         let payload = PayloadType::named(&name, given.payload_size, given.payload_align);
         payload.ok_or_else(|| Failure::invalid("payload_align", given.payload_align, "powers of two")).map(Some)
     }
