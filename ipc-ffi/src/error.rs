@@ -52,7 +52,9 @@ impl Failure {
             },
             Self::Listen(error) => match error {
                 ListenError::Bind(BindError::AddressInUse { .. }) => IPC_ADDRESS_IN_USE,
-                ListenError::Bind(BindError::Address(_)) | ListenError::Address(_) => IPC_BAD_ADDRESS,
+                ListenError::Bind(BindError::Address(_) | BindError::NotASocket { .. }) | ListenError::Address(_) => {
+                    IPC_BAD_ADDRESS
+                }
                 ListenError::Bind(BindError::Mode { .. }) | ListenError::Capacity { .. } => IPC_INVALID,
                 _ => IPC_SYSTEM,
             },
@@ -122,7 +124,7 @@ fn of_connect(error: &ConnectError) -> ipc_result {
         ConnectError::Dial(DialError::NotFound { .. } | DialError::Stale { .. }) => IPC_NOT_FOUND,
         ConnectError::Dial(DialError::Busy { .. }) => IPC_WOULD_BLOCK,
         ConnectError::Dial(DialError::Denied { .. }) => IPC_NOT_ADMITTED,
-        ConnectError::Dial(DialError::Address(_)) => IPC_BAD_ADDRESS,
+        ConnectError::Dial(DialError::Address(_) | DialError::WrongType { .. }) => IPC_BAD_ADDRESS,
         ConnectError::Refused { .. } => IPC_REFUSED,
         ConnectError::Policy { .. } => IPC_NOT_ADMITTED,
         ConnectError::TooLarge { .. } => IPC_TOO_LARGE,
