@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::fast::{FastRecv, FastSend};
 use crate::receive::lane_code;
 use core::cell::UnsafeCell;
+use core::marker::PhantomPinned;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ipc_core::{Batch, Loan, Message, Receiver, RecvBatch, Reservation, Sender};
@@ -79,6 +80,8 @@ pub(crate) struct Sending {
     writing: UnsafeCell<Writing>,
     fast: &'static FastSend,
     sender: UnsafeCell<Sender>,
+    /// What is open points into this: a `&mut` to the whole, as `drop` has one, must not be taken for the only way to it.
+    _pinned: PhantomPinned,
 }
 
 // SAFETY: what is open in a half points into memory that the half keeps, and is used by the half's thread alone.
@@ -102,7 +105,12 @@ impl Drop for Receiving {
 
 impl Sending {
     pub(crate) fn new(sender: Sender, fast: &'static FastSend) -> Self {
-        Self { writing: UnsafeCell::new(Writing::Nothing), fast, sender: UnsafeCell::new(sender) }
+        Self {
+            writing: UnsafeCell::new(Writing::Nothing),
+            fast,
+            sender: UnsafeCell::new(sender),
+            _pinned: PhantomPinned,
+        }
     }
 
     /// What is open; a batch knows of what the header appended, and the header can append no more.
@@ -174,11 +182,18 @@ pub(crate) struct Receiving {
     reading: UnsafeCell<Reading>,
     fast: &'static FastRecv,
     receiver: UnsafeCell<Receiver>,
+    /// As in [`Sending`].
+    _pinned: PhantomPinned,
 }
 
 impl Receiving {
     pub(crate) fn new(receiver: Receiver, fast: &'static FastRecv) -> Self {
-        Self { reading: UnsafeCell::new(Reading::Nothing), fast, receiver: UnsafeCell::new(receiver) }
+        Self {
+            reading: UnsafeCell::new(Reading::Nothing),
+            fast,
+            receiver: UnsafeCell::new(receiver),
+            _pinned: PhantomPinned,
+        }
     }
 
     /// What is being read; a batch knows of what the header read, and the header can read no more.
