@@ -49,8 +49,9 @@ static inline ipc_result ipc_batch_add(ipc_connection *connection, const void *d
  Thread: the receiving half's. Since 0.1.
  */
 static inline ipc_result ipc_recv_next(ipc_connection *connection, ipc_message *message) {
-    struct ipc_recv_window *window = (struct ipc_recv_window *)(void *)((unsigned char *)connection + 128);
-    if (connection != NULL && message != NULL && window->left > 0) {
+    unsigned char *start = (unsigned char *)(void *)connection;
+    if (connection != NULL && message != NULL && ((struct ipc_recv_window *)(void *)(start + 128))->left > 0) {
+        struct ipc_recv_window *window = (struct ipc_recv_window *)(void *)(start + 128);
         uint64_t index = window->index;
         const unsigned char *record = window->base + index;
         /* Read once: a hostile peer may change it. Takes over the bytes of the publication. */
