@@ -89,6 +89,7 @@ step_fuzz() {
 
 step_sanitize() {
     ci/sanitize.sh
+    ci/sanitize-c.sh
 }
 
 # Every case of the benchmark runs; what it measures on a machine that does other things is not judged.

@@ -155,7 +155,8 @@ static void pump_in(ipc_connection *connection, const struct stream *stream, uin
             break;
         case 3:
             result = ipc_recv_into(connection, NULL, 0, &len, LONG_WAIT);
-            if (result == IPC_TOO_SHORT) OK(ipc_recv_into(connection, buffer, room, &len, 0));
+            /* It may still be growing. */
+            if (result == IPC_TOO_SHORT) OK(ipc_recv_into(connection, buffer, room, &len, LONG_WAIT));
             else OK(result);
             stream_check(stream, number, buffer, len);
             break;

@@ -2,10 +2,11 @@
 //!
 //! Promise: the program in C is that of the sources, the header and the library as they are; it is built when the first test asks for
 //! it, once for all test programs, with every warning an error. Refusal: whoever wants other compilers or flags says so with `CC` and
-//! `IPC_TEST_CFLAGS`.
+//! `IPC_TEST_CFLAGS`; `IPC_TEST_UNDER` is a command to run it under: see `ci/sanitize-c.sh`.
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -135,5 +136,16 @@ fn build(rust: &Path) -> PathBuf {
         assert!(output.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&output.stderr));
         fs::write(&command, said).expect("room in the target directory");
     }
-    program
+    match std::env::var("IPC_TEST_UNDER") {
+        Ok(under) if !under.is_empty() => started_by(&under, &program),
+        _ => program,
+    }
+}
+
+/// A script that becomes `under`, which runs the program: the process that a test starts, signals and watches is that one.
+fn started_by(under: &str, program: &Path) -> PathBuf {
+    let script = program.with_extension("sh");
+    fs::write(&script, format!("#!/bin/sh\nexec {under} '{}' \"$@\"\n", program.display())).expect("room");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("a file of our own");
+    script
 }

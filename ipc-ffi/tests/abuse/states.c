@@ -232,7 +232,8 @@ static void in_state(enum state state)
             call_all(&things, state);
             _exit(0);
         }
-        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        CHECK(waitpid(child, &status, 0) == child);
+        if (status != 0) DIE("the child ended with %#x", (unsigned)status);
         /* The child did nothing to what is its parent's. */
         OK(ipc_send(things.connection, "still", 5, 0));
         CHECK(tell(&peer, RECEIVE, 0) == 5);
