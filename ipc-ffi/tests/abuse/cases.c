@@ -637,6 +637,8 @@ void more_memory_than_there_is(void)
         ipc_options options = plain_options();
         options.mode = mode;
         options.credit_message = UINT64_MAX;
+        /* Without shared memory this is what bounds a message. */
+        if (mode == IPC_MODE_KERNEL) options.credit_arena = UINT64_MAX;
         ipc_connection *c = with_peer(&peer, &options, &options);
         /* More than there is for certain: nothing in between, for that would be taken from all others. */
         size_t there_is = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
