@@ -92,6 +92,7 @@ cases! {
     a_closed_handle_stays_closed: "again",
     more_memory_than_there_is_is_an_error: "memory",
     lanes_of_each_mode_carry_each_length: "modes",
+    what_runs_without_a_call_ends_with_its_half: "windows",
 }
 
 /// Functions that have no handle; the cases `null`, `sizes`, `options` and `words` call them.

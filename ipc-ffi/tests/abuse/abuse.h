@@ -91,5 +91,6 @@ void callbacks(void);
 void handles_that_are_used_again(void);
 void more_memory_than_there_is(void);
 void each_mode(void);
+void windows(void);
 
 #endif

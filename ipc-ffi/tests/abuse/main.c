@@ -24,6 +24,7 @@ static const struct {
     {"again", handles_that_are_used_again},
     {"memory", more_memory_than_there_is},
     {"modes", each_mode},
+    {"windows", windows},
 };
 
 int main(int count, char **arguments)
