@@ -141,3 +141,28 @@ pub(crate) unsafe fn os_text<'a>(text: *const c_char, argument: &'static str) ->
     // SAFETY: the caller's promise.
     Ok(OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_at_the_boundary_with_its_words() {
+        let said = |call: fn() -> Result<(), Failure>| {
+            assert!(matches!(boundary(call), ipc_result::IPC_DEFECT));
+            // SAFETY: a text that stays until the next failure of this thread.
+            unsafe { CStr::from_ptr(crate::ipc_last_error()) }.to_string_lossy().into_owned()
+        };
+        assert_eq!(said(|| panic!("a word")), "a defect of the library: a word");
+        assert_eq!(said(|| panic!("number {}", 7)), "a defect of the library: number 7");
+        // What a panic carries is dropped by nobody: that could panic anew.
+        struct Worse;
+        impl Drop for Worse {
+            fn drop(&mut self) {
+                panic!("in a drop");
+            }
+        }
+        assert_eq!(said(|| std::panic::panic_any(Worse)), "a defect of the library: a panic without words");
+        assert!(matches!(boundary(|| Ok(())), ipc_result::IPC_OK));
+    }
+}
