@@ -143,10 +143,12 @@ impl Header {
         Some((mark, self.0 & Self::LENGTH))
     }
 
-    /// Says whether this is a record that is a descriptor and nothing more.
+    /// The payload length of a record that is a descriptor with at most a head behind it; `None` for any other.
     #[inline(always)]
-    pub(crate) const fn is_descriptor(self) -> bool {
-        self.length() == Self::DESCRIBED | descriptor::SIZE
+    pub(crate) const fn short_described(self) -> Option<u64> {
+        // One comparison: what is shorter wraps, and what has another mark is beyond.
+        let behind = self.length().wrapping_sub(Self::DESCRIBED | descriptor::SIZE);
+        if behind <= descriptor::HEAD { Some(descriptor::SIZE + behind) } else { None }
     }
 
     /// Says whether this is padding, with nothing else in it.
@@ -248,6 +250,7 @@ pub const LAYOUT_HASH: u64 = fnv1a(&[
     Header::DESCRIBED,
     Header::MORE,
     descriptor::SIZE,
+    descriptor::HEAD,
     descriptor::Kind::LAST,
     exchange::BLOCKS,
     exchange::SIZE,

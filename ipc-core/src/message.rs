@@ -44,6 +44,9 @@ mod sealed {
 /// The bytes of a message, and what must be given back for them.
 pub(crate) struct Body {
     start: *const u8,
+    /// Where its first [`descriptor::HEAD`] bytes are copied from: its head, which came with the record, or the same as `start`. Never
+    /// for more of it, nor for longer than the record is ours.
+    near: *const u8,
     len: usize,
     pub(crate) hold: Hold,
 }
@@ -73,11 +76,18 @@ impl Body {
     /// A message whose bytes are in its record.
     #[inline(always)]
     pub(crate) fn in_record(payload: &Payload) -> Self {
-        Self { start: payload.as_ptr(), len: payload.len(), hold: Hold::Record }
+        let start = payload.as_ptr();
+        Self { start, near: start, len: payload.len(), hold: Hold::Record }
     }
 
     pub(crate) fn new(start: *const u8, len: usize, hold: Hold) -> Self {
-        Self { start, len, hold }
+        Self { start, near: start, len, hold }
+    }
+
+    /// A message in a block whose head, if it has one, is in its record: there as long as the record.
+    #[inline(always)]
+    pub(crate) fn in_block(start: *const u8, head: Option<*const u8>, len: usize, place: descriptor::Place) -> Self {
+        Self { start, near: head.unwrap_or(start), len, hold: Hold::Block(place) }
     }
 
     /// Where the bytes are.
@@ -86,7 +96,7 @@ impl Body {
     }
 }
 
-/// What messages, views of them and held ones have in common; the fields `start` and `len` say where the bytes are.
+/// What messages, views of them and held ones have in common; the fields `start`, `near` and `len` say where the bytes are.
 macro_rules! payload_methods {
     ($type:ident<$($life:lifetime,)? T>) => {
         impl<T: Trust> $type<$($life,)? T> {
@@ -115,7 +125,7 @@ macro_rules! payload_methods {
                 }
                 // SAFETY: the bytes are valid while the guard lives; a hostile peer may write meanwhile, and the copy is then
                 // arbitrary, which is all that is promised.
-                unsafe { core::ptr::copy_nonoverlapping(self.start, target.as_mut_ptr(), self.len) };
+                unsafe { core::ptr::copy_nonoverlapping(self.source(self.len), target.as_mut_ptr(), self.len) };
                 Ok(self.len)
             }
 
@@ -129,7 +139,10 @@ macro_rules! payload_methods {
                     return Err(OutOfBounds { len: target.len(), offset, message: self.len });
                 }
                 // SAFETY: inside the message; otherwise as in `copy_to`.
-                unsafe { core::ptr::copy_nonoverlapping(self.start.add(offset), target.as_mut_ptr(), target.len()) };
+                unsafe {
+                    let source = self.source(offset + target.len()).add(offset);
+                    core::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());
+                };
                 Ok(())
             }
 
@@ -156,6 +169,12 @@ macro_rules! payload_methods {
                 self.read_at(0, bytes)?;
                 // SAFETY: all bytes are written, and any bytes are a `P`.
                 Ok(unsafe { value.assume_init() })
+            }
+
+            /// Where bytes up to `end`, which is inside the message, are copied from.
+            #[inline(always)]
+            fn source(&self, end: usize) -> *const u8 {
+                if end as u64 <= descriptor::HEAD { self.near } else { self.start }
             }
 
             /// First byte of the message, valid for `len` bytes while the guard lives. Aligned to 8 bytes in the ring, to 128 in the
@@ -187,6 +206,7 @@ macro_rules! payload_methods {
 pub struct Message<'r, T: Trust = Untrusted> {
     receiver: &'r mut Receiver<T>,
     start: *const u8,
+    near: *const u8,
     len: usize,
     hold: ManuallyDrop<Hold>,
 }
@@ -196,8 +216,8 @@ payload_methods!(Message<'_, T>);
 impl<'r, T: Trust> Message<'r, T> {
     #[inline(always)]
     pub(crate) fn new(receiver: &'r mut Receiver<T>, body: Body) -> Self {
-        let Body { start, len, hold } = body;
-        Self { receiver, start, len, hold: ManuallyDrop::new(hold) }
+        let Body { start, near, len, hold } = body;
+        Self { receiver, start, near, len, hold: ManuallyDrop::new(hold) }
     }
 
     /// The lane that the message came on.
@@ -243,7 +263,8 @@ impl<'r, T: Trust> Message<'r, T> {
         let hold = unsafe { ManuallyDrop::take(&mut this.hold) };
         let copied = matches!(hold, Hold::Record).then(|| this.to_vec());
         let Message { start, len, .. } = *this;
-        this.receiver.hold(Body { start, len, hold }, copied)
+        // Without its head, which goes with the record.
+        this.receiver.hold(Body::new(start, len, hold), copied)
     }
 }
 
@@ -263,6 +284,7 @@ impl<T: Trust> Drop for Message<'_, T> {
 /// is valid as long.
 pub struct View<'b, T: Trust = Untrusted> {
     start: *const u8,
+    near: *const u8,
     len: usize,
     batch: PhantomData<&'b ()>,
     trust: PhantomData<fn() -> T>,
@@ -317,7 +339,8 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         }
         self.last_holds = false;
         self.taken += 1;
-        Ok(Some(View { start: payload.as_ptr(), len: payload.len(), batch: PhantomData, trust: PhantomData }))
+        let (start, len) = (payload.as_ptr(), payload.len());
+        Ok(Some(View { start, near: start, len, batch: PhantomData, trust: PhantomData }))
     }
 
     #[cold]
@@ -331,13 +354,14 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         self.receiver.go_to(self.place);
         let opened = self.receiver.open_or_next(payload, usize::MAX);
         self.place = self.receiver.place();
-        let Some(Body { start, len, hold }) = opened? else { return Ok(None) };
+        let Some(Body { start, near, len, hold }) = opened? else { return Ok(None) };
         self.last_holds = !matches!(hold, Hold::Record);
         if self.last_holds {
             self.holds.push(hold);
         }
         self.taken += 1;
-        Ok(Some(View { start, len, batch: PhantomData, trust: PhantomData }))
+        // The head stays as long as the batch: its record is not given back before.
+        Ok(Some(View { start, near, len, batch: PhantomData, trust: PhantomData }))
     }
 
     /// The messages from here on, for code in other languages that reads them by itself, and how many the batch may still have. It is
@@ -418,6 +442,8 @@ impl<T: Trust> Drop for RecvBatch<'_, T> {
 /// dropped, in any order.
 pub struct Held<T: Trust = Untrusted> {
     start: *const u8,
+    /// The same: a held message has no head.
+    near: *const u8,
     len: usize,
     keep: Keep,
     files: Vec<OwnedFd>,
@@ -460,7 +486,7 @@ unsafe impl<T: Trust> Sync for Held<T> {}
 
 impl<T: Trust> Held<T> {
     pub(crate) fn new(start: *const u8, len: usize, keep: Keep, files: Vec<OwnedFd>, lane: Lane) -> Self {
-        Self { start, len, keep, files, lane, trust: PhantomData }
+        Self { start, near: start, len, keep, files, lane, trust: PhantomData }
     }
 
     /// The lane that the message came on.

@@ -5,8 +5,9 @@
 //! word 1: bits 63..56 region   bits 55..40 block   bits 39..0 offset in the region, in units of 128 bytes
 //! ```
 //!
-//! Word 1 is zero for kinds that have no place. What this file does not do: it judges the form of a descriptor, not whether there
-//! is such a region, block or file.
+//! Word 1 is zero for kinds that have no place. Behind the descriptor of a message in a block may stand its *head*: what the
+//! first 40 bytes of the block were when it was sent, so that whoever reads no more needs no line of the block. What this file does not
+//! do: it judges the form of a descriptor, not whether there is such a region, block or file.
 
 // Rings alone need little of it.
 #![cfg_attr(not(feature = "std"), expect(dead_code))]
@@ -15,6 +16,8 @@ use crate::ring::Violation;
 
 /// Bytes in a descriptor.
 pub(crate) const SIZE: u64 = 16;
+/// Bytes of a head: with the descriptor and the record's header a cache line.
+pub(crate) const HEAD: u64 = 40;
 /// Bytes in the descriptor of an offer.
 #[cfg(feature = "std")]
 pub(crate) const OFFER_SIZE: u64 = 24;

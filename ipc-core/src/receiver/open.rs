@@ -44,7 +44,7 @@ impl<T: Trust> Receiver<T> {
         if let Some(way_back) = &self.incoming.way_back {
             way_back.prepare();
         }
-        Some(Body::new(start, length as usize, Hold::Block(place)))
+        Some(Body::in_block(start, record.head(), length as usize, place))
     }
 
     /// What a record that is not plain stands for: a message to go on with, or nothing, and it was dealt with.

@@ -317,6 +317,15 @@ impl Payload {
         Descriptor::plain_block([0, 8].map(|at| self.bytes.word(index + at).load(Ordering::Relaxed)))
     }
 
+    /// Where the head of a message in a block stands, if its record is one of a descriptor and a head and nothing else.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn head(&self) -> Option<*const u8> {
+        // One length and no other, so that no number of the peer's says how much may be read there.
+        let has_head = self.extent.length == descriptor::SIZE + descriptor::HEAD;
+        has_head.then(|| self.bytes.pointer(self.extent.index + descriptor::SIZE).cast_const())
+    }
+
     /// The word behind the descriptor, read once; `None` if the record ends before.
     #[cfg(feature = "std")]
     pub(crate) fn third_word(&self) -> Option<u64> {

@@ -1062,6 +1062,34 @@ fn a_record_that_cannot_be_is_refused_by_name() {
     assert_eq!(end_of_reading(line_before_end, &[all_but_a_word, last_word(1)]), Some(("record length", 1)));
 }
 
+/// Whatever its length, a described record is stepped over to the next multiple of 8; a head is one of 40 bytes that are there.
+#[test]
+fn a_head_is_what_stands_whole_behind_a_descriptor_inside_the_ring() {
+    let due = Header::stamp_of_lap(0);
+    let described = |length| Header::record(due, length, crate::layout::Mark::Described);
+    for length in 16..=72 {
+        let next = round_up(HEADER + length, HEADER);
+        for at in [0, HEADER, MIN_CAPACITY - next - HEADER, MIN_CAPACITY - next] {
+            let memory = Memory::starting_at(MIN_CAPACITY, at);
+            let word = |index: u64| memory.word((CONTROL_SIZE + index % MIN_CAPACITY) / 8);
+            word(at).store(described(length).bits(), Ordering::Relaxed);
+            word(at + next).store(plain(stamp(at + next, MIN_CAPACITY), 0).bits(), Ordering::Relaxed);
+            let (_, mut consumer) = memory.halves(Barrier::Polling);
+            let record = consumer.take().unwrap().unwrap();
+            assert!(record.is_described() && record.len() as u64 == length);
+            assert_eq!(record.head().is_some(), length == 56, "{length}");
+            assert!(
+                record.head().is_none_or(|head| memory.holds(head, 40) && head == record.as_ptr().wrapping_add(16))
+            );
+            let behind = consumer.take().unwrap().unwrap();
+            assert!(behind.is_plain() && behind.len() == 0, "behind a record of {length} at {at}");
+        }
+        // One that reaches over the end of the area.
+        let over = MIN_CAPACITY - round_up(length, HEADER);
+        assert_eq!(end_of_reading(over, &[(0, described(length))]), Some(("record length", length)));
+    }
+}
+
 #[test]
 fn padding_that_would_not_step_forward_is_refused() {
     let due = |position: u64| stamp(position, MIN_CAPACITY);

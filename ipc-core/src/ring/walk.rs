@@ -8,7 +8,6 @@ use super::RingMemory;
 use super::cursor::Cursor;
 #[cfg(feature = "std")]
 use super::window::ReadWindow;
-use crate::layout::descriptor;
 use crate::layout::{HEADER, Header, Mark, max_record, round_up};
 use crate::sync::{Ordering, RingBytes};
 
@@ -136,13 +135,14 @@ impl Walk {
         }
     }
 
-    /// A record that is a descriptor and nothing more: the usual one of those with a mark.
+    /// A record that is a descriptor, with or without a head: the usual one of those with a mark.
     #[inline(always)]
     fn described(&mut self, header: Header) -> Option<Extent> {
-        let length = descriptor::SIZE;
-        let (index, next) = (self.cursor.index + HEADER, self.cursor.index + HEADER + length);
+        let length = header.short_described()?;
+        let index = self.cursor.index + HEADER;
+        let next = round_up(index + length, HEADER);
         // A record of this length fits every ring, if not in what is left of the lap.
-        if !header.is_descriptor() || next > self.bytes.capacity() {
+        if next > self.bytes.capacity() {
             return None;
         }
         self.cursor.advance(next, self.bytes.capacity());

@@ -22,6 +22,9 @@ use std::time::Duration;
 const STREAM_FROM: u64 = 8 << 10;
 /// Bytes between two words of progress: few enough that the receiver is close behind, many enough that the word is no burden.
 const STREAM_STEP: usize = 16 << 10;
+/// Bytes of a descriptor with a head, and words of the head.
+const WITH_HEAD: usize = (descriptor::SIZE + descriptor::HEAD) as usize;
+const HEAD_WORDS: usize = descriptor::HEAD as usize / 8;
 /// Blocks that are lent between two looks whether a region lies idle.
 const TRIM_AFTER: u32 = 1024;
 
@@ -82,13 +85,50 @@ impl<T: Trust> Sender<T> {
         let mut descriptor = Descriptor::new(kind, len);
         descriptor.place = lent.place;
         descriptor.files = files as u8;
+        self.note_sent(lent);
+        self.publish_described(&descriptor, 1);
+    }
+
+    /// Publishes a block that was lent, in the room of [`Sender::prepare_loan`]. With its head, but where records travel in packets: there
+    /// each byte of it would be copied by the kernel, twice.
+    #[inline(always)]
+    pub(super) fn publish_loan(&mut self, lent: Lent, len: u64) {
+        let mut descriptor = Descriptor::new(Kind::Block, len);
+        descriptor.place = lent.place;
+        self.note_sent(lent);
+        if self.lanes.outlet.is_some() {
+            return self.publish_described(&descriptor, 1);
+        }
+        let [first, second] = descriptor.encode();
+        // Words: a wider load would wait until the stores of a caller that just wrote less have left the processor.
+        // SAFETY: a block has at least `UNIT` bytes, is aligned to as many, and is ours until it is published; any bytes are words.
+        let [a, b, c, d, e] = unsafe { lent.start.as_ptr().cast::<[u64; HEAD_WORDS]>().read() };
+        let mut record = self.producer.reservation(WITH_HEAD);
+        record.write_words([first, second, a, b, c, d, e]);
+        let wake = record.publish_as(Mark::Described, 1).1;
+        self.wake(wake);
+    }
+
+    /// Room for the record of a loan.
+    #[inline(always)]
+    pub(super) fn prepare_loan(&mut self, patience: Patience, made: &mut Option<Deadline>) -> Result<(), SendError> {
+        if self.producer.claim_fast(WITH_HEAD) {
+            return Ok(());
+        }
+        // Where records travel in packets they go without, and are never claimed fast.
+        let len = if self.lanes.outlet.is_some() { descriptor::SIZE as usize } else { WITH_HEAD };
+        self.claim_slow(len, patience, made)
+    }
+
+    /// Keeps the books of a block that is about to be published.
+    #[inline(always)]
+    fn note_sent(&mut self, lent: Lent) {
         if let Some(lender) = &mut self.lanes.lender {
             lender.sent(lent.place);
         }
         if let Some(sent_as) = self.lanes.sent_as.get_mut(usize::from(lent.place.block())) {
             *sent_as = self.producer.messages();
         }
-        self.publish_described(&descriptor, 1);
     }
 
     /// After a block was sent: what the next one needs, while this one is on its way. A violation is told by the next call.

@@ -7,7 +7,7 @@
 use super::{Patience, Sender};
 use crate::arena::lender::{Dropped, Lent};
 use crate::error::SendError;
-use crate::layout::descriptor::{Kind, Place, UNIT};
+use crate::layout::descriptor::{Place, UNIT};
 use crate::message::{Trust, Untrusted};
 use crate::os::payload::Draft;
 use crate::os::region::Region;
@@ -88,7 +88,7 @@ impl<T: Trust> Sender<T> {
             let mut made = None;
             let lent = self.lend(len as u64, patience, &mut made)?;
             // The record is claimed now, so that sending cannot fail later.
-            if let Err(error) = self.prepare_record(&[], patience, &mut made) {
+            if let Err(error) = self.prepare_loan(patience, &mut made) {
                 self.cancel(lent);
                 return Err(error);
             }
@@ -183,10 +183,10 @@ impl<T: Trust> Sender<T> {
             let error = self.no_lane(crate::Lane::Arena, loan.len as u64);
             return unsent(loan, error);
         }
-        if let Err(error) = self.check().and_then(|()| self.prepare_record(&[], patience, &mut None)) {
+        if let Err(error) = self.check().and_then(|()| self.prepare_loan(patience, &mut None)) {
             return unsent(loan, error);
         }
-        self.publish_block(loan.lent, Kind::Block, loan.len as u64, 0);
+        self.publish_loan(loan.lent, loan.len as u64);
         loan.into_sent();
         Ok(())
     }
@@ -238,7 +238,7 @@ impl<'s, T: Trust> Loan<'s, T> {
             this.sender.cancel(lent);
             return Err(error);
         }
-        this.sender.publish_block(lent, Kind::Block, len as u64, 0);
+        this.sender.publish_loan(lent, len as u64);
         this.sender.prepare_block(len as u64);
         Ok(())
     }
