@@ -240,6 +240,99 @@ fn the_last_byte_of_a_region_can_be_reached() {
     assert_eq!([0, 8, 16, 24].map(|at| hostile.read(back + at)), [1 << 32 | 1023, 1 << 32 | 1023, 1 << 32 | 1023, 0]);
 }
 
+/// What a message says of itself, read in every way: the copy of bytes up to `end`, and all of it in place.
+fn parts(message: &ipc_core::Message<'_>, end: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut start = vec![0xee; end];
+    message.read_at(0, &mut start).unwrap();
+    (start, message.to_vec())
+}
+
+/// Head and block are two places that a hostile sender can fill differently: each is read as far as it goes, and no further.
+#[test]
+fn a_head_that_is_not_that_of_its_block_is_wrong_bytes_and_nothing_else() {
+    let _guard = HangGuard::new(60);
+    let head = 0x1111_1111_1111_1111;
+    let scratch = Scratch::new();
+    let (mut server, hostile) = server_and_raw(&scratch);
+    let mut pen = Pen::new(&hostile);
+    pen.region(0);
+    let block = Descriptor { kind: kind::BLOCK, length: 100, ..Descriptor::default() };
+    let with = |pen: &mut Pen<'_>, descriptor: Descriptor, length: u64| {
+        let more = vec![head; length.saturating_sub(16).div_ceil(8) as usize];
+        pen.record(DESCRIBED, length, &[&descriptor.words()[..], &more].concat());
+    };
+    // Behind a record of any other length is no head, and nothing of it is read.
+    for length in [16, 17, 24, 48, 55, 56, 57, 64, 72, 200] {
+        with(&mut pen, block, length);
+        let message = server.recv_timeout(SOON).unwrap();
+        let of_head = if length == 56 { 0x11 } else { 0 };
+        assert_eq!(parts(&message, 40), (vec![of_head; 40], vec![0; 100]), "a record of {length}");
+        assert_eq!(parts(&message, 41).0, vec![0; 41], "a record of {length}");
+        let mut last = [0xee; 2];
+        message.read_at(38, &mut last).unwrap();
+        assert_eq!(last, [of_head; 2]);
+        message.read_at(39, &mut last).unwrap();
+        assert_eq!(last, [0; 2], "over the end of the head");
+        assert_eq!(message.value::<u64>().unwrap(), u64::from_ne_bytes([of_head; 8]));
+    }
+    // A message that is shorter than its head has no more bytes than it says.
+    with(&mut pen, Descriptor { length: 7, ..block }, 56);
+    let message = server.try_recv().unwrap().unwrap();
+    assert_eq!(parts(&message, 7), (vec![0x11; 7], vec![0; 7]));
+    assert!(message.read_at(0, &mut [0; 8]).is_err() && message.read_at(8, &mut []).is_err());
+    assert!(message.value::<u64>().is_err());
+    let mut copy = [0xee; 8];
+    assert_eq!((message.copy_to(&mut copy).unwrap(), copy), (7, [0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0xee]));
+    drop(message);
+    // With files beside it, and where the record is given back at once, there is the block alone.
+    pen.beside(FILES, &[std::fs::File::open("/").unwrap().as_fd()]);
+    with(&mut pen, Descriptor { files: 1, ..block }, 56);
+    let message = server.recv_timeout(SOON).unwrap();
+    assert_eq!((parts(&message, 8), message.file_count()), ((vec![0; 8], vec![0; 100]), 1));
+    drop(message);
+    with(&mut pen, block, 56);
+    let held = server.recv_timeout(SOON).unwrap().hold();
+    let mut start = [0xee; 40];
+    held.read_at(0, &mut start).unwrap();
+    assert_eq!(start, [0; 40]);
+    // In a batch the head stays as long as the batch.
+    for _ in 0..3 {
+        with(&mut pen, block, 56);
+    }
+    let mut batch = server.recv_batch(8).unwrap();
+    for _ in 0..3 {
+        batch.try_next().unwrap().unwrap().read_at(0, &mut start).unwrap();
+        assert_eq!(start, [0x11; 40]);
+    }
+    assert!(batch.try_next().unwrap().is_none());
+}
+
+/// What a loan looks like to whoever reads the ring: the drawing in docs/LAYOUT.md.
+#[test]
+fn a_loan_travels_with_its_head_and_a_copied_message_without() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let (mut server, hostile) = server_and_raw(&scratch);
+    let bytes: Vec<u8> = (1..=100).collect();
+    let mut loan = server.sender().loan(100).unwrap();
+    loan.copy_from_slice(&bytes);
+    loan.send().unwrap();
+    let mut detached = server.sender().loan(100).unwrap().detach().map_err(drop).unwrap();
+    detached.copy_from_slice(&bytes);
+    server.sender().send_loan(detached).unwrap();
+    server.sender().set_route(Override::Lane(Lane::Arena)).unwrap();
+    server.send(&bytes).unwrap();
+    let data = hostile.to_client() + control::DATA;
+    // Behind the news of the region.
+    for at in [data + 24, data + 88] {
+        assert_eq!(hostile.read(at), header(DESCRIBED | 56));
+        assert_eq!(hostile.read(at + 8), kind::BLOCK << 56 | 100);
+        let head: Vec<u8> = (0..5).flat_map(|word| hostile.read(at + 24 + 8 * word).to_ne_bytes()).collect();
+        assert_eq!(head, bytes[..40]);
+    }
+    assert_eq!(hostile.read(data + 152), header(DESCRIBED | 16));
+}
+
 #[test]
 fn a_region_that_is_not_as_it_must_be_is_refused() {
     let _guard = HangGuard::new(100);
