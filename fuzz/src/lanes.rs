@@ -8,6 +8,7 @@ use crate::peer::{Aim, Blow, Shared};
 use arbitrary::{Arbitrary, Unstructured};
 use ipc_core::fuzzing::End;
 use ipc_core::layout::{CONTROL_SIZE, Geometry, MIN_CAPACITY, ring_size};
+use ipc_core::ring::OutOfBounds;
 use ipc_core::router::Override;
 use ipc_core::{Connection, DetachedLoan, Held, Lane, Mode, RecvError, SendError};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
@@ -35,6 +36,8 @@ const SENT: u64 = 128 << 10;
 const MAX_STEPS: usize = 96;
 /// Sizes of the memory that the peer passes on.
 const SIZES: [u64; 3] = [4096, 64 << 10, 1 << 20];
+/// Bytes of a descriptor with the head of a message in a block.
+const WITH_HEAD: u64 = 56;
 /// Drawn in `ipc_core::layout`: the exchange area behind a ring, and what is in it.
 const EXCHANGE: u64 = (CONTROL_SIZE + CAPACITY).next_multiple_of(4096);
 const AREAS: [u64; 3] = [128, 8320, 16512];
@@ -113,6 +116,8 @@ struct Record {
     descriptor: Descriptor,
     /// Payload bytes: those of the descriptor, or so many.
     length: Option<u16>,
+    /// With what may pass for a head behind it.
+    head: bool,
 }
 
 /// What lies beside a message.
@@ -188,6 +193,7 @@ enum Manner {
         len: u16,
         unit: u8,
         files: bool,
+        head: Option<u64>,
     },
     /// In a block, of which so much is written.
     Stream {
@@ -379,13 +385,14 @@ impl Peer<'_> {
                     }
                 }
             }
-            Manner::Block { len, unit, files } => {
+            Manner::Block { len, unit, files, head } => {
                 let Some(region) = found else { return };
                 let size = self.regions[region].unwrap_or_default();
                 let unit = u64::from(unit) % (size / 128);
                 self.files(files.into(), None);
                 let place = (region as u64) << 56 | (u64::from(len) % 8) << 40 | unit;
-                self.describe(2, files.into(), length(len) % (size - unit * 128 + 1), place, &[]);
+                let head = head.map_or(vec![], |word| vec![word; (WITH_HEAD as usize - 16) / 8]);
+                self.describe(2, files.into(), length(len) % (size - unit * 128 + 1), place, &head);
             }
             // Nothing grows where records travel in packets.
             Manner::Stream { .. } | Manner::Offer { .. } if self.in_socket => {}
@@ -556,7 +563,14 @@ impl Peer<'_> {
     /// The words of a record with the stamp that is due.
     fn record(&self, record: Record) -> Vec<u64> {
         let words = record.descriptor.words();
-        let length = record.length.map_or(if words[0] >> 56 == 9 { 24 } else { 16 }, |length| u64::from(length) % 1020);
+        let usual = if record.head {
+            WITH_HEAD
+        } else if words[0] >> 56 == 9 {
+            24
+        } else {
+            16
+        };
+        let length = record.length.map_or(usual, |length| u64::from(length) % 1020);
         let mut payload = vec![0x0101_0101_0101_0101; length.div_ceil(8) as usize];
         payload.iter_mut().zip(words).for_each(|(place, word)| *place = word);
         payload.insert(0, due(self.tail) | record.mark.bits() | length);
@@ -636,6 +650,7 @@ impl Victim {
                 let received = self.connection.try_recv().map(|message| {
                     let message = message?;
                     check(message.to_vec(), message.as_sealed());
+                    check_starts(message.len(), |target| message.read_at(0, target));
                     hold.then(|| message.hold())
                 });
                 match received {
@@ -647,6 +662,7 @@ impl Victim {
             Call::RecvTimeout => {
                 let received = self.connection.recv_timeout(Duration::ZERO).map(|mut message| {
                     check(message.to_vec(), message.as_sealed());
+                    check_starts(message.len(), |target| message.read_at(0, target));
                     drop(message.take_files());
                 });
                 if let Err(error) = received {
@@ -666,6 +682,7 @@ impl Victim {
                 if !self.held.is_empty() {
                     let held = self.held.swap_remove(usize::from(at) % self.held.len());
                     check(held.to_vec(), held.as_sealed());
+                    check_starts(held.len(), |target| held.read_at(0, target));
                 }
             }
             Call::TrySend { len, files } => {
@@ -747,6 +764,7 @@ impl Victim {
             let mut taken = 0;
             while let Some(message) = batch.try_next()? {
                 check(message.to_vec(), None);
+                check_starts(message.len(), |target| message.read_at(0, target));
                 drop(batch.take_files());
                 taken += 1;
             }
@@ -814,6 +832,14 @@ fn check(copy: Vec<u8>, sealed: Option<&[u8]>) {
     assert!(copy.len() as u64 <= MOST);
     // Nobody can have changed it meanwhile.
     assert!(sealed.is_none_or(|sealed| sealed == copy));
+}
+
+/// Copies the first bytes of a message, about as many as a head has: those that there are, and no more.
+fn check_starts(len: usize, read: impl Fn(&mut [u8]) -> Result<(), OutOfBounds>) {
+    let mut target = [0; 48];
+    for end in [1, 39, 40, 41, 48] {
+        assert_eq!(read(&mut target[..end]).is_ok(), end <= len, "{end} bytes of {len}");
+    }
 }
 
 /// Runs one input.
