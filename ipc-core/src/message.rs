@@ -345,16 +345,25 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
 
     #[cold]
     fn open(&mut self, payload: Payload) -> Result<Option<View<'_, T>>, crate::RecvError> {
-        if self.taken > 0 && self.receiver.in_block(&payload).is_none() {
-            // News, and messages that came otherwise, may give space back, and what the batch has must stay: they begin the next one.
-            self.place.go_back(&payload);
-            return Ok(None);
-        }
-        // The receiver goes on where the batch is, and the batch where that comes to.
-        self.receiver.go_to(self.place);
-        let opened = self.receiver.open_or_next(payload, usize::MAX);
-        self.place = self.receiver.place();
-        let Some(Body { start, near, len, hold }) = opened? else { return Ok(None) };
+        let Body { start, near, len, hold } = match self.receiver.in_block(&payload) {
+            // It is not looked at again: a hostile peer may make news of it meanwhile.
+            Some(body) => body,
+            None if self.taken > 0 => {
+                // News, and messages that came otherwise, may give space back, and what the batch has must stay: they begin the next one.
+                self.place.go_back(&payload);
+                return Ok(None);
+            }
+            None => {
+                // The receiver goes on where the batch is, and the batch where that comes to.
+                self.receiver.go_to(self.place);
+                let opened = self.receiver.open_or_next(payload, usize::MAX);
+                self.place = self.receiver.place();
+                match opened? {
+                    Some(body) => body,
+                    None => return Ok(None),
+                }
+            }
+        };
         self.last_holds = !matches!(hold, Hold::Record);
         if self.last_holds {
             self.holds.push(hold);

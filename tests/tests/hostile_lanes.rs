@@ -13,6 +13,7 @@ use ipc_tests::raw::{
 use ipc_tests::{HangGuard, Language, Scratch, in_each_language, peer, system};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::SealFlags;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -643,6 +644,38 @@ fn accept_and_say(first: u64, second: u64) -> Option<Violation> {
         Ok(()) => None,
         Err(SendError::Violation(violation)) => Some(violation),
         Err(other) => panic!("{other}"),
+    }
+}
+
+/// A batch looked twice at a descriptor: at a message first, and then at news that took the region of the others away.
+#[test]
+fn a_descriptor_that_changes_while_it_is_looked_at_takes_no_region_from_a_batch() {
+    let _guard = HangGuard::new(100);
+    for round in 0..100 {
+        let scratch = Scratch::new();
+        let (mut server, hostile) = server_and_raw(&scratch);
+        let mut pen = Pen::new(&hostile);
+        pen.region(0);
+        let block = Descriptor { kind: kind::BLOCK, length: 100, ..Descriptor::default() };
+        let retire = Descriptor { kind: kind::RETIRE, ..Descriptor::default() };
+        let first = pen.at + 24;
+        (0..100).for_each(|_| pen.described(block));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    for word in [block, retire].map(|descriptor| descriptor.words()[0]) {
+                        (0..99).for_each(|record| hostile.write(first + 24 * record + 8, word));
+                    }
+                }
+            });
+            let mut batch = server.recv_batch(u64::MAX).unwrap();
+            while let Ok(Some(_)) = batch.try_next() {}
+            drop(batch);
+            over.store(true, Ordering::Relaxed);
+            changing.join().unwrap();
+        });
+        assert_eq!(server.receiver().mapped(), REGION, "round {round}");
     }
 }
 
