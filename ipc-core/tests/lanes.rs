@@ -147,3 +147,18 @@ fn credit_that_is_owed_reaches_a_sender_that_waits_while_its_receiver_sleeps() {
     }
     receiving.join().unwrap();
 }
+
+/// What a trim cannot tell the peer of now waits for the next one: nothing has failed.
+#[test]
+fn a_trim_that_finds_no_room_in_the_ring_gives_nothing_back() {
+    let (mut server, mut client) = pair_of(Mode::Shared);
+    client.sender().set_route(Override::Lane(Lane::Arena)).unwrap();
+    client.send(&content(1000, 1)).unwrap();
+    assert_eq!(server.recv().unwrap().lane(), Lane::Arena);
+    client.sender().set_route(Override::Lane(Lane::Inline)).unwrap();
+    while client.try_send(&[0; 8]).is_ok() {}
+    assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 0);
+    while server.try_recv().unwrap().is_some() {}
+    drop(server.try_recv().unwrap());
+    assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 64 << 20);
+}

@@ -258,8 +258,8 @@ impl<T: Trust> Sender<T> {
             let Some(number) = found else { return Ok(bytes) };
             match self.claim_slow(descriptor::SIZE as usize, patience, made) {
                 Ok(()) => {}
-                // Later, then: nobody waits for it.
-                Err(SendError::WouldBlock { .. }) if idle.is_none() => return Ok(bytes),
+                // Later, then: nobody waits for it, or there is something already.
+                Err(SendError::WouldBlock { .. }) if idle.is_none() || bytes > 0 => return Ok(bytes),
                 Err(error) => return Err(error),
             }
             let mut descriptor = Descriptor::new(Kind::Retire, 0);

@@ -295,13 +295,17 @@ impl<T: Trust> Sender<T> {
     }
 
     /// Gives address space and memory of the arena back that were not used for at least `idle`, as far as that goes without waiting, and
-    /// returns the bytes given back. Senders that go on sending do so by themselves after 10 s.
+    /// returns the bytes given back: none while the ring has no room to tell the peer. Senders that go on sending do so by themselves
+    /// after 10 s.
     ///
     /// # Errors
-    /// As [`Sender::try_send`].
+    /// [`SendError::Disconnected`], [`SendError::Violation`] and [`SendError::Forked`].
     pub fn trim(&mut self, idle: Duration) -> Result<u64, SendError> {
         self.check()?;
-        self.trim_regions(Some(idle), Patience::None, &mut None)
+        match self.trim_regions(Some(idle), Patience::None, &mut None) {
+            Err(SendError::WouldBlock { .. }) => Ok(0),
+            trimmed => trimmed,
+        }
     }
 
     /// Messages sent since the connection began.
