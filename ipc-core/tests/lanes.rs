@@ -1,7 +1,7 @@
 //! Messages on every lane, both ends in one process.
 
 use ipc_core::router::Override;
-use ipc_core::{ConnectOptions, Connection, Lane, ListenOptions, Mode};
+use ipc_core::{ConnectOptions, Connection, Lane, ListenOptions, Mode, SendError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -159,6 +159,21 @@ fn a_trim_that_finds_no_room_in_the_ring_gives_nothing_back() {
     while client.try_send(&[0; 8]).is_ok() {}
     assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 0);
     while server.try_recv().unwrap().is_some() {}
-    drop(server.try_recv().unwrap());
     assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 64 << 20);
+}
+
+#[test]
+fn who_asks_for_a_peer_that_is_gone_hears_how_much_it_did_not_get() {
+    for mode in [Mode::Kernel, Mode::Hybrid, Mode::Shared] {
+        let (mut server, mut client) = pair_of(mode);
+        client.sender().check_peer().unwrap();
+        client.send(&content(100_000, 1)).unwrap();
+        drop(server.recv().unwrap());
+        client.send(&content(100_000, 2)).unwrap();
+        client.send(&content(8, 3)).unwrap();
+        drop(server);
+        let gone = client.sender().check_peer().unwrap_err();
+        assert!(matches!(gone, SendError::Disconnected { undelivered: 2 }), "{mode}: {gone}");
+        assert_eq!(client.sender().undelivered().unwrap(), [content(100_000, 2), content(8, 3)], "{mode}");
+    }
 }

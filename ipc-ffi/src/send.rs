@@ -217,11 +217,7 @@ pub unsafe extern "C" fn ipc_trim(connection: *mut ipc_connection, idle_ns: u64,
 pub unsafe extern "C" fn ipc_check_peer(connection: *mut ipc_connection) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle, as the header asks.
-        let sender = unsafe { idle(connection) }?;
-        if sender.is_peer_gone() {
-            let undelivered = sender.undelivered()?.len() as u64;
-            return Err(SendError::Disconnected { undelivered }.into());
-        }
+        unsafe { idle(connection) }?.check_peer()?;
         Ok(())
     })
 }

@@ -343,6 +343,24 @@ impl<T: Trust> Sender<T> {
         gone
     }
 
+    /// As [`Sender::is_peer_gone`], with what it did not get in the error.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`] if it is gone; [`SendError::Violation`] and [`SendError::Forked`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let mut client = ipc_core::connect("sensors")?;
+    /// if let Err(ipc_core::SendError::Disconnected { undelivered }) = client.sender().check_peer() {
+    ///     println!("{undelivered} messages were not consumed");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check_peer(&mut self) -> Result<(), SendError> {
+        self.check()?;
+        if self.is_peer_gone() { Err(self.disconnected()) } else { Ok(()) }
+    }
+
     /// After [`SendError::WouldBlock`]: true if there is still no room and the descriptor becomes readable when there is some or
     /// the peer goes; false if it is worth trying again now. To be called before each sleep on the descriptor.
     ///
