@@ -878,10 +878,11 @@ extern "C" {
 
 /*
  Appends a copy of len bytes to the open batch, which the first call opens. The peer sees them when the batch is published; if the
- ring has no room, or the message takes another lane, what the batch has so far is published first. Until ipc_batch_publish or ipc_cancel
- nothing else can be sent.
+ ring has no room and the call waits for it, or the message takes another lane, what the batch has so far is published first. Until
+ ipc_batch_publish or ipc_cancel nothing else can be sent.
 
- Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. ipc_batch_add is
+ Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. With IPC_WOULD_BLOCK
+ it keeps what it has: publish it before you wait, for the peer makes no room for what it does not have. ipc_batch_add is
  the same without a call where there is room. In a forked child both may append to a batch that was open before; publishing it fails.
  Thread: the sending half's. Since 0.1.
  */
@@ -1098,8 +1099,10 @@ ipc_result ipc_lend(struct ipc_connection *connection,
  whatever is returned.
 
  len: of a reservation what was reserved; of a loan at most what was lent.
- Returns IPC_OK; IPC_BUSY if nothing is open; IPC_INVALID for a len out of range, and then it stays open; for a message in the arena
- IPC_VIOLATION and IPC_FORKED; otherwise as ipc_send. Thread: the sending half's. Since 0.1.
+ Returns IPC_OK; IPC_BUSY if nothing is open; IPC_INVALID for a len out of range, and then it stays open; IPC_CLOSED. For a reservation
+ nothing else: that the peer is gone, or this process a forked child, shows in the next call. For a loan in the arena IPC_VIOLATION and
+ IPC_FORKED. For one that is not (ipc_loan_detach says IPC_NO_LANE) as ipc_send, waiting for room without end.
+ Thread: the sending half's. Since 0.1.
  */
 ipc_result ipc_commit(struct ipc_connection *connection,
                       size_t len);

@@ -87,8 +87,10 @@ pub unsafe extern "C" fn ipc_lend(
 /// whatever is returned.
 ///
 /// len: of a reservation what was reserved; of a loan at most what was lent.
-/// Returns IPC_OK; IPC_BUSY if nothing is open; IPC_INVALID for a len out of range, and then it stays open; for a message in the arena
-/// IPC_VIOLATION and IPC_FORKED; otherwise as ipc_send. Thread: the sending half's. Since 0.1.
+/// Returns IPC_OK; IPC_BUSY if nothing is open; IPC_INVALID for a len out of range, and then it stays open; IPC_CLOSED. For a reservation
+/// nothing else: that the peer is gone, or this process a forked child, shows in the next call. For a loan in the arena IPC_VIOLATION and
+/// IPC_FORKED. For one that is not (ipc_loan_detach says IPC_NO_LANE) as ipc_send, waiting for room without end.
+/// Thread: the sending half's. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_commit(connection: *mut ipc_connection, len: usize) -> ipc_result {
     boundary(|| {
