@@ -95,7 +95,9 @@ fn os_error(error: &(dyn Error + 'static)) -> Option<c_int> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(system) = error.downcast_ref::<io::Error>() {
-            return system.raw_os_error();
+            // Memory of this process is refused without a number.
+            let no_memory = system.kind() == io::ErrorKind::OutOfMemory;
+            return system.raw_os_error().or(no_memory.then_some(rustix::io::Errno::NOMEM.raw_os_error()));
         }
         next = error.source();
     }
@@ -241,6 +243,12 @@ mod tests {
         // SAFETY: as above.
         let result = unsafe { ipc_connect(c"/proc/libipc".as_ptr(), null(), &mut connection) };
         assert_eq!((result, ipc_last_errno()), (IPC_NOT_FOUND, 0));
+    }
+
+    #[test]
+    fn memory_of_this_process_that_is_not_there_has_a_number_too() {
+        let short = Failure::Recv(io::Error::from(io::ErrorKind::OutOfMemory).into());
+        assert_eq!((short.result(), short.errno()), (IPC_SYSTEM, Some(12)));
     }
 
     #[test]
