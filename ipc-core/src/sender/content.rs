@@ -15,8 +15,7 @@ impl<'m> Content<'m> {
     }
 
     pub(super) fn new(slices: &'m [&'m [u8]]) -> Self {
-        let len = slices.iter().map(|slice| slice.len() as u64).sum();
-        Self { one: [&[]], several: Some(slices), len }
+        Self { one: [&[]], several: Some(slices), len: total(slices.iter().map(|slice| slice.len())) }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -58,5 +57,22 @@ impl<'m> Content<'m> {
             unsafe { core::ptr::copy_nonoverlapping(slice.as_ptr(), target.add(at), slice.len()) };
             at += slice.len();
         }
+    }
+}
+
+/// Bytes of all slices together. The same memory may be given many times: more than a number can say is more than any lane takes.
+fn total(lengths: impl Iterator<Item = usize>) -> u64 {
+    lengths.fold(0, |sum: u64, length| sum.saturating_add(length as u64))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The sum began at zero again, and a block of that length was written over its end.
+    #[test]
+    fn slices_that_are_more_than_a_number_can_say_are_too_many() {
+        assert_eq!(total([usize::MAX / 2, usize::MAX / 2, 2 + 100].into_iter()), u64::MAX);
+        assert_eq!(total([3, 0, 4].into_iter()), 7);
     }
 }
