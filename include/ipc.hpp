@@ -1264,9 +1264,9 @@ class batch {
     }
     ~batch() { cancel(); }
 
-    /// Appends a copy. If the ring has no room and the call waits for it, or the message takes another lane, what the batch has so far is
-    /// published first. On failure the message is not in the batch, and the batch stays open: after errc::would_block publish it before
-    /// waiting. No call while the ring has room. See ipc_batch_add.
+    /// Appends a copy. If the ring has no room and the call waits for it, the peer's credit in messages has run out, or the message takes
+    /// another lane, what the batch has so far is published first. On failure the message is not in the batch, and the batch stays open:
+    /// after errc::would_block publish it before waiting. No call while the ring has room. See ipc_batch_add.
     [[nodiscard]] result<void> try_push(bytes_view bytes, timeout wait = forever) noexcept {
         const ipc_result code = ipc_batch_add(handle_, bytes.data(), bytes.size(), wait.native());
         if (code == IPC_OK) {

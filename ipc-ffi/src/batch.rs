@@ -9,11 +9,11 @@ use crate::send::push;
 use std::ffi::c_void;
 
 /// Appends a copy of len bytes to the open batch, which the first call opens. The peer sees them when the batch is published; if the
-/// ring has no room and the call waits for it, or the message takes another lane, what the batch has so far is published first. Until
-/// ipc_batch_publish or ipc_cancel nothing else can be sent.
+/// ring has no room and the call waits for it, the peer's credit in messages has run out, or the message takes another lane, what the batch
+/// has so far is published first. Until ipc_batch_publish or ipc_cancel nothing else can be sent.
 ///
-/// Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. With IPC_WOULD_BLOCK
-/// it keeps what it has: publish it before you wait, for the peer makes no room for what it does not have. ipc_batch_add is
+/// Arguments and results as for ipc_send; unless it is IPC_OK the message is not in the batch, and the batch stays open. After IPC_WOULD_BLOCK
+/// it may still have messages: publish them before you wait, for the peer makes no room for what it does not get. ipc_batch_add is
 /// the same without a call where there is room. In a forked child both may append to a batch that was open before; publishing it fails.
 /// Thread: the sending half's. Since 0.1.
 #[unsafe(no_mangle)]
