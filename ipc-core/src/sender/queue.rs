@@ -122,15 +122,16 @@ impl<T: Trust> Sender<T> {
         let mut looks = 0;
         loop {
             let sent = self.producer.messages();
-            if sent.saturating_sub(self.producer.consumed()) < credit {
+            // Looked at once: a count that moves on meanwhile would make a refusal that contradicts itself.
+            let out = sent.saturating_sub(self.producer.consumed());
+            if out < credit {
                 break;
             }
             looks += 1;
             if looks <= MAX_LOOKS && self.lanes.hear(&self.link, &mut self.producer)? {
                 continue;
             }
-            let free = credit.saturating_sub(sent.saturating_sub(self.producer.consumed()));
-            let shortage = Shortage { resource: Resource::Messages, needed: 1, free };
+            let shortage = Shortage { resource: Resource::Messages, needed: 1, free: 0 };
             self.wait(Need::Consumed((sent + 1).saturating_sub(credit)), shortage, patience, made)?;
         }
         if self.lanes.outlet.is_some() && !matches!(patience, Patience::Endless) {
