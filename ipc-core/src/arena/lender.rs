@@ -28,6 +28,9 @@ const ROUND: u64 = 4 << 20;
 const MAX_ROUND: u64 = 8;
 /// Blocks from this many bytes on are worth a short wait for one that is in a cache.
 const WAIT_FROM: u64 = 16 << 10;
+/// Bytes of a message for each poll of such a wait: some times as long as its receiver needs for it. Given up too soon, the sender runs ahead
+/// into memory that is in no cache, up to the last of its blocks, and stays there.
+const BYTES_A_POLL: u64 = 128;
 /// The most polls of such a wait, and the most blocks that are lent without one after it was in vain.
 const MAX_POLLS: u64 = 1024;
 const MAX_NO_WAITS: u32 = 256;
@@ -200,7 +203,7 @@ impl Lender {
         self.lend_late(len)
     }
 
-    /// Waits shortly for a block to come back: about as long as the receiver reads one. A sender that runs far ahead instead writes to
+    /// Waits shortly for a block to come back: some times as long as the receiver reads one. A sender that runs far ahead instead writes to
     /// memory that is in no cache, and both sides lose more than the wait. Where the receiver does not keep up, that is left more and more.
     #[cold]
     fn await_warm(&mut self, len: u64) -> Result<bool, Refused> {
@@ -208,7 +211,7 @@ impl Lender {
             self.no_waits = self.no_waits.saturating_sub(1);
             return Ok(false);
         }
-        for _ in 0..(len >> 10).min(MAX_POLLS) {
+        for _ in 0..(len / BYTES_A_POLL).min(MAX_POLLS) {
             if self.is_ready() {
                 self.next_no_waits = 1;
                 self.collect().map_err(Refused::Violation)?;
