@@ -254,6 +254,21 @@ impl<'r, T: Trust> Message<'r, T> {
         }
     }
 
+    /// Takes the guard apart, for code that cannot keep it: where the bytes are and how many, if they lie in the message's record and
+    /// nothing else belongs to it. The message is not consumed: [`Receiver::retake`] makes the guard again.
+    ///
+    /// # Errors
+    /// The message, if it has more than its record.
+    #[inline(always)]
+    pub fn leave(self) -> Result<(*const u8, usize), Self> {
+        if !matches!(*self.hold, Hold::Record) {
+            return Err(self);
+        }
+        // Nothing is in it that would have to be dropped.
+        let this = ManuallyDrop::new(self);
+        Ok((this.start, this.len))
+    }
+
     /// Keeps the message while others are received: its place in the ring is free again, its block of the arena stays held and counts
     /// against our credit until the held message is dropped. A message in the ring itself is copied.
     #[must_use]

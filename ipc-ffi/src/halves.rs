@@ -98,8 +98,8 @@ impl Drop for Sending {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        // SAFETY: nobody else uses the half. What was read through the header is consumed.
-        unsafe { self.reading() };
+        // SAFETY: nobody else uses the half. What was read is consumed.
+        unsafe { self.idle() };
     }
 }
 
@@ -173,6 +173,8 @@ impl Sending {
 /// What is being read in place. It borrows the receiver beside it.
 pub(crate) enum Reading {
     Nothing,
+    /// A message whose bytes are in its record, left there: the usual one, and this is a third of the work of keeping its guard.
+    Record(*const u8, usize),
     Message(Message<'static>),
     Batch(RecvBatch<'static>),
 }
@@ -232,13 +234,50 @@ impl Receiving {
     /// As [`Receiving::reading`].
     #[inline(always)]
     pub(crate) unsafe fn idle(&self) -> &'static mut Receiver {
-        // SAFETY: the caller's promise.
-        let reading = unsafe { self.reading() };
-        if !matches!(reading, Reading::Nothing) {
-            *reading = Reading::Nothing;
+        // SAFETY: the caller's promise; a message that was left is the last one, and its guard is made once.
+        unsafe {
+            let reading = self.reading();
+            match *reading {
+                Reading::Nothing => {}
+                Reading::Record(start, len) => {
+                    // Written, not assigned: nothing is there to be dropped.
+                    core::ptr::write(reading, Reading::Nothing);
+                    drop((*self.receiver.get()).retake(start, len));
+                }
+                _ => *reading = Reading::Nothing,
+            }
         }
         // SAFETY: nothing borrows the receiver; it lives as long as what keeps the reference.
         unsafe { &mut *self.receiver.get() }
+    }
+
+    /// Keeps what is read from here on. Only after [`Receiving::idle`], when nothing else is.
+    ///
+    /// # Safety
+    /// As [`Receiving::reading`].
+    #[inline(always)]
+    pub(crate) unsafe fn begin(&self, reading: Reading) {
+        // SAFETY: the caller's promise. Written, not assigned: nothing is there to be dropped.
+        unsafe { self.reading.get().write(reading) };
+    }
+
+    /// The message that is being read, if it is one by itself.
+    ///
+    /// # Safety
+    /// As [`Receiving::reading`].
+    pub(crate) unsafe fn take_message(&self) -> Option<Message<'static>> {
+        // SAFETY: the caller's promise; a message that was left is the last one, and its guard is made once.
+        unsafe {
+            let reading = self.reading();
+            if matches!(reading, Reading::Nothing | Reading::Batch(_)) {
+                return None;
+            }
+            match std::mem::replace(reading, Reading::Nothing) {
+                Reading::Record(start, len) => Some((*self.receiver.get()).retake(start, len)),
+                Reading::Message(message) => Some(message),
+                _ => None,
+            }
+        }
     }
 
     /// The receiver, if nothing is being read.

@@ -3,7 +3,7 @@
 use crate::boundary::{boundary, out, slice_mut};
 use crate::connection::{ipc_connection, receiving};
 use crate::error::Failure;
-use crate::halves::{Reading, Slot};
+use crate::halves::Slot;
 use crate::handle::Yard;
 use crate::receive::{IPC_MESSAGE_SEALED, hand_out as hand_out_files, ipc_message, lane_code};
 use crate::result::ipc_result;
@@ -38,12 +38,11 @@ pub unsafe extern "C" fn ipc_hold(
 ) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle and pointers, as the header asks.
-        let (target, reading) = unsafe { (out(held, "held")?, receiving(connection)?.reading()) };
+        let (target, half) = unsafe { (out(held, "held")?, receiving(connection)?) };
         *target = std::ptr::null_mut();
-        if !matches!(reading, Reading::Message(_)) {
-            return Err(Failure::Busy("no message of ipc_recv is being read"));
-        }
-        let Reading::Message(open) = std::mem::replace(reading, Reading::Nothing) else { return Ok(()) };
+        // SAFETY: as above.
+        let open = unsafe { half.take_message() };
+        let open = open.ok_or(Failure::Busy("no message of ipc_recv is being read"))?;
         let mut kept = open.hold();
         let files = kept.take_files();
         let handle = YARD.take(|| ipc_held { slot: Slot::closed() });

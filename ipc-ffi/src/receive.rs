@@ -82,23 +82,49 @@ pub unsafe extern "C" fn ipc_recv(
     message: *mut ipc_message,
     timeout_ns: i64,
 ) -> ipc_result {
-    boundary(|| {
+    let result = boundary(|| {
         // SAFETY: the caller's handle and pointer, as the header asks; the message is dropped before its receiver.
         unsafe {
             let target = out(message, "message")?;
-            *target = ipc_message::NONE;
             let half = receiving(connection)?;
             let receiver = half.idle();
             let taken = match Patience::of(timeout_ns) {
                 Patience::Endless => receiver.recv()?,
-                Patience::None => receiver.try_recv()?.ok_or_else(|| Failure::Nothing("message"))?,
+                Patience::None => receiver.try_recv()?.ok_or(Failure::Nothing("message"))?,
                 Patience::Until(timeout) => receiver.recv_timeout(timeout)?,
             };
-            *target = ipc_message::of(&taken);
-            *half.reading() = Reading::Message(taken);
+            let lane = lane_code(taken.lane());
+            let read = match taken.leave() {
+                Ok((start, len)) => {
+                    *target = ipc_message { data: start.cast(), len, lane, ..ipc_message::NONE };
+                    Reading::Record(start, len)
+                }
+                Err(taken) => {
+                    *target = ipc_message::of(&taken);
+                    Reading::Message(taken)
+                }
+            };
+            half.begin(read);
         }
         Ok(())
-    })
+    });
+    if result != ipc_result::IPC_OK {
+        // SAFETY: the caller's pointer; one that `out` refused is left alone.
+        unsafe { clear(message) };
+    }
+    result
+}
+
+/// Says that there is no message.
+///
+/// # Safety
+/// `target` is null, or not aligned, or a message can be written there.
+#[cold]
+unsafe fn clear(target: *mut ipc_message) {
+    if !target.is_null() && target.is_aligned() {
+        // SAFETY: the caller's promise.
+        unsafe { target.write(ipc_message::NONE) };
+    }
 }
 
 /// Waits for the next message and copies it to buffer. A large one is copied out while its sender still copies it in.
@@ -299,6 +325,7 @@ pub unsafe extern "C" fn ipc_message_files(
         let reading = unsafe { half.reading() };
         let there = match reading {
             Reading::Nothing => return Err(Failure::Busy("no message is being read")),
+            Reading::Record(..) => 0,
             Reading::Message(message) => message.file_count(),
             Reading::Batch(batch) => batch.last_beside().map_or(0, |(_, _, files)| files),
         };
@@ -309,7 +336,7 @@ pub unsafe extern "C" fn ipc_message_files(
         let files = match reading {
             Reading::Message(message) => message.take_files(),
             Reading::Batch(batch) => batch.take_files(),
-            Reading::Nothing => Vec::new(),
+            Reading::Nothing | Reading::Record(..) => Vec::new(),
         };
         hand_out(files, fds);
         Ok(())

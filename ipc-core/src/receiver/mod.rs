@@ -11,7 +11,7 @@ mod open;
 
 use crate::error::RecvError;
 use crate::link::Link;
-use crate::message::{Body, Message, RecvBatch, Trust, Untrusted};
+use crate::message::{Body, Hold, Message, RecvBatch, Trust, Untrusted};
 use crate::os::bell::{Bell, Deadline, Drained, Slept};
 use crate::ring::{Consumer, Payload, Place, RingStatus, Violation};
 use crate::wait::{Half, WaitStrategy, Waited, Waiter};
@@ -103,6 +103,16 @@ impl<T: Trust> Receiver<T> {
     pub fn try_recv(&mut self) -> Result<Option<Message<'_, T>>, RecvError> {
         let body = self.try_take(usize::MAX)?;
         Ok(body.map(|body| Message::new(self, body)))
+    }
+
+    /// Makes the guard of a message again that was [left](Message::leave), where it said that its bytes are.
+    ///
+    /// # Safety
+    /// It is the message that this receiver gave last, it was left, and its guard was not made again since. Between the two nothing was
+    /// received.
+    #[inline(always)]
+    pub unsafe fn retake(&mut self, start: *const u8, len: usize) -> Message<'_, T> {
+        Message::new(self, Body::new(start, len, Hold::Record))
     }
 
     /// Takes the next message if there is one, complete and of at most `limit` bytes. It never waits. Whoever gets it makes a
