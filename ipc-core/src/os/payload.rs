@@ -192,13 +192,14 @@ mod tests {
     #[test]
     fn a_message_is_sealed_once_the_kernel_has_let_go_of_its_pages() {
         let draft = Draft::new("test", 4096).unwrap();
-        let (held, holding) = std::io::pipe().unwrap();
+        let (mut held, holding) = std::io::pipe().unwrap();
         let page = libc::iovec { iov_base: draft.pointer().cast(), iov_len: 4096 };
         // SAFETY: one range, inside the message. The pipe holds the page, not a copy, until it is read.
         assert_eq!(unsafe { libc::vmsplice(holding.as_raw_fd(), &page, 1, 0) }, 4096);
         let letting_go = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(300));
-            drop((held, holding));
+            // Read, not closed: children that other tests fork have the pipe too.
+            std::io::Read::read_exact(&mut held, &mut [0; 4096]).unwrap();
         });
         assert!(draft.seal().is_ok());
         letting_go.join().unwrap();
