@@ -60,6 +60,18 @@ pub(crate) enum Hold {
     Other(Box<Other>),
 }
 
+impl Hold {
+    /// Says whether nobody can write the bytes any more: those of sealed files, and in memory of this process.
+    fn is_sealed(&self) -> bool {
+        matches!(self, Self::Other(other) if other.file.is_some() || other.bytes.is_some())
+    }
+
+    /// Files beside the message that were not taken.
+    fn file_count(&self) -> usize {
+        if let Self::Other(other) = self { other.files.len() } else { 0 }
+    }
+}
+
 /// What few messages hold.
 #[derive(Default)]
 pub(crate) struct Other {
@@ -230,19 +242,14 @@ impl<'r, T: Trust> Message<'r, T> {
     /// pieces, or in their record with files beside them. `None` for all others.
     #[must_use]
     pub fn as_sealed(&self) -> Option<&[u8]> {
-        let Hold::Other(other) = &*self.hold else { return None };
-        let sealed = other.file.is_some() || other.bytes.is_some();
         // SAFETY: memory of this process, or a file with a seal against writing; valid while the guard lives.
-        sealed.then(|| unsafe { core::slice::from_raw_parts(self.start, self.len) })
+        self.hold.is_sealed().then(|| unsafe { core::slice::from_raw_parts(self.start, self.len) })
     }
 
     /// How many files are beside the message, as far as they were not taken.
     #[must_use]
     pub fn file_count(&self) -> usize {
-        match &*self.hold {
-            Hold::Other(other) => other.files.len(),
-            _ => 0,
-        }
+        self.hold.file_count()
     }
 
     /// The files that came beside the message; none are left in it. Those that are not taken are closed with the message.
@@ -421,13 +428,7 @@ impl<'r, T: Trust> RecvBatch<'r, T> {
         if !self.last_holds {
             return None;
         }
-        self.holds.last().map(|hold| {
-            let (sealed, files) = match hold {
-                Hold::Other(other) => (other.file.is_some() || other.bytes.is_some(), other.files.len()),
-                _ => (false, 0),
-            };
-            (self.receiver.lane_of(hold), sealed, files)
-        })
+        self.holds.last().map(|hold| (self.receiver.lane_of(hold), hold.is_sealed(), hold.file_count()))
     }
 
     /// The files that came beside the message that was asked for last; none are left in it.

@@ -104,14 +104,19 @@ pub fn measure_now() -> Option<&'static InUse> {
 
 impl Known {
     fn measure_now(&self, measure: impl FnOnce() -> Option<InUse>) -> Option<&InUse> {
-        // Relaxed: as in `spend`.
-        if self.measured.get().is_none()
+        self.measure_once(measure);
+        self.measured.get()
+    }
+
+    /// Measures, unless a thread has begun to.
+    fn measure_once(&self, measure: impl FnOnce() -> Option<InUse>) {
+        // Relaxed: what is measured is published by the cell. Looked at first, so that who comes later only reads.
+        if !self.is_taken.load(Ordering::Relaxed)
             && !self.is_taken.swap(true, Ordering::Relaxed)
             && let Some(measured) = measure()
         {
             let _ = self.measured.set(measured);
         }
-        self.measured.get()
     }
 
     const fn new() -> Self {
@@ -138,13 +143,8 @@ impl Known {
         // Relaxed: a sum that nothing depends on; whoever measures is decided by the swap.
         let spent = self.spent.fetch_add(ns, Ordering::Relaxed).saturating_add(ns);
         let is_time = may_wait && u128::from(spent) >= QUICK_BUDGET.as_nanos();
-        // Relaxed: what is measured is published by the cell.
-        let is_taken = || self.is_taken.load(Ordering::Relaxed) || self.is_taken.swap(true, Ordering::Relaxed);
-        if is_time
-            && !is_taken()
-            && let Some(measured) = measure()
-        {
-            let _ = self.measured.set(measured);
+        if is_time {
+            self.measure_once(measure);
         }
     }
 }
