@@ -3,8 +3,8 @@
 use crate::boundary::{boundary, os_text, out};
 use crate::error::Failure;
 use crate::fast::{FastRecv, FastSend};
-use crate::halves::{Receiving, Sending, Slot};
-use crate::handle::Yard;
+use crate::halves::{Receiving, Sending};
+use crate::handle::{Slot, Yard};
 use crate::log;
 use crate::options::{Given, ipc_options};
 use crate::result::ipc_result;

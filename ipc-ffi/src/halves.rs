@@ -8,64 +8,7 @@ use crate::fast::{FastRecv, FastSend};
 use crate::receive::lane_code;
 use core::cell::UnsafeCell;
 use core::marker::PhantomPinned;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
 use ipc_core::{Batch, Loan, Message, Receiver, RecvBatch, Reservation, Sender};
-
-/// Something that is there until it is closed, in memory that stays.
-pub(crate) struct Slot<T> {
-    is_open: AtomicBool,
-    value: UnsafeCell<MaybeUninit<T>>,
-}
-
-// SAFETY: the value goes to whichever thread calls, one at a time: that is the rule for callers, stated at each export.
-unsafe impl<T: Send> Sync for Slot<T> {}
-
-impl<T> Slot<T> {
-    pub(crate) const fn closed() -> Self {
-        Self { is_open: AtomicBool::new(false), value: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// Opens a slot that nobody else knows of yet.
-    pub(crate) fn open(&self, value: T) {
-        // SAFETY: closed, so there is no value, and nobody else looks.
-        unsafe { (*self.value.get()).write(value) };
-        // Release: a thread that was given the handle without any order of its own sees the value; pairs with `get`.
-        self.is_open.store(true, Ordering::Release);
-    }
-
-    /// The value, where it stays until the slot is closed.
-    #[inline(always)]
-    pub(crate) fn get(&self, what: &'static str) -> Result<&T, Failure> {
-        // Acquire: pairs with `open`.
-        if self.is_open.load(Ordering::Acquire) {
-            // SAFETY: open, so there is a value; it is closed by nobody while a call of the same half runs.
-            Ok(unsafe { (*self.value.get()).assume_init_ref() })
-        } else {
-            Err(Failure::Closed(what))
-        }
-    }
-
-    /// Drops the value where it is; false if there was none.
-    pub(crate) fn close(&self) -> bool {
-        let was_open = self.is_open.swap(false, Ordering::AcqRel);
-        if was_open {
-            // SAFETY: there was a value, and from the swap on nobody finds it.
-            unsafe { (*self.value.get()).assume_init_drop() };
-        }
-        was_open
-    }
-
-    /// Moves the value out.
-    pub(crate) fn take(&self, what: &'static str) -> Result<T, Failure> {
-        if self.is_open.swap(false, Ordering::AcqRel) {
-            // SAFETY: as `close`; it is read once.
-            Ok(unsafe { (*self.value.get()).assume_init_read() })
-        } else {
-            Err(Failure::Closed(what))
-        }
-    }
-}
 
 /// What is being written in place. It borrows the sender beside it.
 pub(crate) enum Writing {

@@ -3,27 +3,24 @@
 use crate::boundary::{boundary, out, slice_mut};
 use crate::connection::{ipc_connection, receiving};
 use crate::error::Failure;
-use crate::halves::Slot;
-use crate::handle::Yard;
-use crate::receive::{IPC_MESSAGE_SEALED, hand_out as hand_out_files, ipc_message, lane_code};
+use crate::handle::Handles;
+use crate::receive::{hand_out_files, ipc_message};
 use crate::result::ipc_result;
 use core::cell::UnsafeCell;
-use ipc_core::{Held, RecvError, TooShort};
+use ipc_core::Held;
 use std::ffi::c_int;
 
 /// A message that was kept. From any thread, one at a time; it outlives its connection.
 ///
 /// Since 0.1.
-pub struct ipc_held {
-    slot: Slot<UnsafeCell<Holding>>,
-}
+pub struct ipc_held(());
 
 struct Holding {
     held: Held,
     files: Vec<std::os::fd::OwnedFd>,
 }
 
-static YARD: Yard<ipc_held> = Yard::new();
+static HELD: Handles<ipc_held, UnsafeCell<Holding>> = Handles::new("held", "held message");
 
 /// Keeps the message that ipc_recv gave while others are received. One in shared memory stays where it is and counts against
 /// credit_arena; one in the ring is copied. Its data are where message says from here on, no longer where ipc_recv said.
@@ -42,14 +39,12 @@ pub unsafe extern "C" fn ipc_hold(
         *target = std::ptr::null_mut();
         // SAFETY: as above.
         let open = unsafe { half.take_message() };
-        let open = open.ok_or(Failure::Busy("no message of ipc_recv is being read"))?;
+        let open = open.ok_or_else(|| Failure::Busy("no message of ipc_recv is being read"))?;
         let mut kept = open.hold();
         let files = kept.take_files();
-        let handle = YARD.take(|| ipc_held { slot: Slot::closed() });
         let holding = Holding { held: kept, files };
         let view = view(&holding);
-        handle.slot.open(UnsafeCell::new(holding));
-        *target = std::ptr::from_ref(handle).cast_mut();
+        *target = HELD.hand_out(UnsafeCell::new(holding));
         // SAFETY: the caller's pointer.
         unsafe { crate::boundary::out_if(message, view) };
         Ok(())
@@ -57,16 +52,7 @@ pub unsafe extern "C" fn ipc_hold(
 }
 
 fn view(Holding { held, files }: &Holding) -> ipc_message {
-    let flags = if held.as_sealed().is_some() { IPC_MESSAGE_SEALED } else { 0 };
-    let (data, len, lane) = (held.as_ptr().cast(), held.len(), lane_code(held.lane()));
-    ipc_message { data, len, lane, flags, files: files.len() as u32, reserved: 0 }
-}
-
-/// # Safety
-/// `held` is null or a handle of ours.
-unsafe fn handle(held: *const ipc_held) -> Result<&'static ipc_held, Failure> {
-    // SAFETY: the memory of handles stays.
-    unsafe { held.as_ref() }.ok_or_else(|| Failure::Null("held"))
+    ipc_message::new((held.as_ptr(), held.len()), held.lane(), held.as_sealed().is_some(), files.len())
 }
 
 /// Where the bytes of a held message are; valid until ipc_held_drop.
@@ -76,7 +62,7 @@ unsafe fn handle(held: *const ipc_held) -> Result<&'static ipc_held, Failure> {
 pub unsafe extern "C" fn ipc_held_message(held: *const ipc_held, message: *mut ipc_message) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle and pointer; one thread at a time.
-        unsafe { *out(message, "message")? = view(&*handle(held)?.slot.get("held message")?.get()) };
+        unsafe { *out(message, "message")? = view(&*HELD.get(held)?.get()) };
         Ok(())
     })
 }
@@ -93,19 +79,9 @@ pub unsafe extern "C" fn ipc_held_files(
 ) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle and pointers; one thread at a time.
-        let (holding, fds, count) = unsafe {
-            (
-                &mut *handle(held)?.slot.get("held message")?.get(),
-                slice_mut(fds, capacity, "fds")?,
-                out(count, "count")?,
-            )
-        };
-        *count = holding.files.len();
-        if *count > fds.len() {
-            return Err(RecvError::TooShort(TooShort { message: *count, buffer: fds.len() }).into());
-        }
-        hand_out_files(std::mem::take(&mut holding.files), fds);
-        Ok(())
+        let (holding, fds, count) =
+            unsafe { (&mut *HELD.get(held)?.get(), slice_mut(fds, capacity, "fds")?, out(count, "count")?) };
+        hand_out_files(holding.files.len(), || std::mem::take(&mut holding.files), fds, count)
     })
 }
 
@@ -116,11 +92,6 @@ pub unsafe extern "C" fn ipc_held_files(
 pub unsafe extern "C" fn ipc_held_drop(held: *mut ipc_held) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle.
-        let handle = unsafe { handle(held) }?;
-        if !handle.slot.close() {
-            return Err(Failure::Closed("held message"));
-        }
-        YARD.bury(handle);
-        Ok(())
+        unsafe { HELD.close(held) }
     })
 }

@@ -3,8 +3,8 @@
 use crate::boundary::{Patience, boundary, os_text, out};
 use crate::connection::{self, ipc_connection};
 use crate::error::Failure;
-use crate::halves::Slot;
-use crate::handle::Yard;
+
+use crate::handle::Handles;
 use crate::log;
 use crate::options::{Given, fill, ipc_options};
 use crate::result::ipc_result;
@@ -17,16 +17,14 @@ use std::os::unix::ffi::OsStrExt;
 /// Listens under a name. Made by ipc_listen, ended by ipc_listener_close. One thread at a time.
 ///
 /// Since 0.1.
-pub struct ipc_listener {
-    slot: Slot<Listening>,
-}
+pub struct ipc_listener(());
 
 struct Listening {
     listener: UnsafeCell<Listener>,
     path: CString,
 }
 
-static YARD: Yard<ipc_listener> = Yard::new();
+static LISTENERS: Handles<ipc_listener, Listening> = Handles::new("listener", "listener");
 
 /// Listens under a name: a plain one (A-Z a-z 0-9 . _ -, at most 64 bytes), which stands for a socket in a directory of this user's own, or
 /// an absolute path. A file that a dead process left is replaced; a live one's is not.
@@ -48,19 +46,9 @@ pub unsafe extern "C" fn ipc_listen(
         let bound = given?.listen()?.bind(name?).map_err(Failure::Listen)?;
         let path = CString::new(bound.path().as_os_str().as_bytes()).unwrap_or_default();
         log::info(format_args!("listening at {}", path.to_string_lossy()));
-        let handle = YARD.take(|| ipc_listener { slot: Slot::closed() });
-        handle.slot.open(Listening { listener: UnsafeCell::new(bound), path });
-        *target = std::ptr::from_ref(handle).cast_mut();
+        *target = LISTENERS.hand_out(Listening { listener: UnsafeCell::new(bound), path });
         Ok(())
     })
-}
-
-/// # Safety
-/// `listener` is null or a handle of ours, used by one thread at a time.
-unsafe fn listening<'a>(listener: *const ipc_listener) -> Result<&'a Listening, Failure> {
-    // SAFETY: the memory of handles stays.
-    let handle = unsafe { listener.as_ref() }.ok_or_else(|| Failure::Null("listener"))?;
-    handle.slot.get("listener")
 }
 
 /// The next client that completes the handshake and is admitted.
@@ -80,7 +68,7 @@ pub unsafe extern "C" fn ipc_accept(
         let target = unsafe { out(connection, "connection") }?;
         *target = std::ptr::null_mut();
         // SAFETY: as above.
-        let listening = unsafe { listening(listener) }?;
+        let listening = unsafe { LISTENERS.get(listener) }?;
         // SAFETY: one thread at a time, as the header asks.
         let listener = unsafe { &mut *listening.listener.get() };
         let refused = listener.refused();
@@ -108,7 +96,7 @@ pub unsafe extern "C" fn ipc_listener_fd(listener: *const ipc_listener) -> c_int
     let mut fd = -1;
     boundary(|| {
         // SAFETY: the caller's handle; one thread at a time.
-        fd = unsafe { (*listening(listener)?.listener.get()).as_fd().as_raw_fd() };
+        fd = unsafe { (*LISTENERS.get(listener)?.listener.get()).as_fd().as_raw_fd() };
         Ok(())
     });
     fd
@@ -122,7 +110,7 @@ pub unsafe extern "C" fn ipc_listener_path(listener: *const ipc_listener) -> *co
     let mut path = std::ptr::null();
     boundary(|| {
         // SAFETY: the caller's handle.
-        path = unsafe { listening(listener)? }.path.as_ptr();
+        path = unsafe { LISTENERS.get(listener)? }.path.as_ptr();
         Ok(())
     });
     path
@@ -189,7 +177,7 @@ pub unsafe extern "C" fn ipc_listener_get_status(
 ) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle; one thread at a time.
-        let listener = unsafe { &*listening(listener)?.listener.get() };
+        let listener = unsafe { &*LISTENERS.get(listener)?.listener.get() };
         let value = ipc_listener_status {
             size: 0,
             connections: listener.connections(),
@@ -208,12 +196,7 @@ pub unsafe extern "C" fn ipc_listener_get_status(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipc_listener_close(listener: *mut ipc_listener) -> ipc_result {
     boundary(|| {
-        // SAFETY: the memory of handles stays.
-        let handle: &'static ipc_listener = unsafe { listener.as_ref() }.ok_or_else(|| Failure::Null("listener"))?;
-        if !handle.slot.close() {
-            return Err(Failure::Closed("listener"));
-        }
-        YARD.bury(handle);
-        Ok(())
+        // SAFETY: the caller's handle.
+        unsafe { LISTENERS.close(listener) }
     })
 }

@@ -3,22 +3,20 @@
 use crate::boundary::{Patience, boundary, out, out_if};
 use crate::connection::{ipc_connection, sending};
 use crate::error::Failure;
-use crate::halves::{Slot, Writing};
-use crate::handle::Yard;
+use crate::halves::Writing;
+use crate::handle::Handles;
 use crate::result::ipc_result;
 use crate::send::idle;
 use core::cell::UnsafeCell;
-use ipc_core::{DetachedLoan, Unsent};
+use ipc_core::{DetachedLoan, SendError, Sender, Unsent};
 use std::ffi::c_void;
 
 /// Memory for a message that was lent and detached from its connection. From any thread, one at a time.
 ///
 /// Since 0.1.
-pub struct ipc_loan {
-    slot: Slot<UnsafeCell<DetachedLoan>>,
-}
+pub struct ipc_loan(());
 
-static YARD: Yard<ipc_loan> = Yard::new();
+static LOANS: Handles<ipc_loan, UnsafeCell<DetachedLoan>> = Handles::new("loan", "loan");
 
 /// Reserves a message of len bytes in the ring, to be written in place and then sent with ipc_commit or given up with ipc_cancel. For
 /// small messages, at most max_reservation of ipc_send_status; beyond that there is ipc_lend. Until then nothing else can be sent.
@@ -32,23 +30,16 @@ pub unsafe extern "C" fn ipc_reserve(
     timeout_ns: i64,
     data: *mut *mut c_void,
 ) -> ipc_result {
-    boundary(|| {
-        // SAFETY: the caller's handle and pointer, as the header asks; the reservation is dropped before its sender.
-        unsafe {
-            let target = out(data, "data")?;
-            *target = std::ptr::null_mut();
-            let half = sending(connection)?;
-            let sender = half.idle()?;
-            let mut reservation = match Patience::of(timeout_ns) {
-                Patience::Endless => sender.reserve(len)?,
-                Patience::None => sender.try_reserve(len)?,
-                Patience::Until(timeout) => sender.reserve_timeout(len, timeout)?,
-            };
-            *target = reservation.as_mut_ptr().cast();
-            *half.writing() = Writing::Reservation(reservation);
-        }
-        Ok(())
-    })
+    let reserve = |sender: &'static mut Sender| {
+        let mut reservation = match Patience::of(timeout_ns) {
+            Patience::Endless => sender.reserve(len)?,
+            Patience::None => sender.try_reserve(len)?,
+            Patience::Until(timeout) => sender.reserve_timeout(len, timeout)?,
+        };
+        Ok((reservation.as_mut_ptr(), Writing::Reservation(reservation)))
+    };
+    // SAFETY: the caller's handle and pointer, as the header asks.
+    unsafe { begin(connection, data, reserve) }
 }
 
 /// Lends memory for a message of len bytes, of any length, to be written in place and then sent with ipc_commit, given up with ipc_cancel, or
@@ -64,20 +55,37 @@ pub unsafe extern "C" fn ipc_lend(
     timeout_ns: i64,
     data: *mut *mut c_void,
 ) -> ipc_result {
+    let lend = |sender: &'static mut Sender| {
+        let mut loan = match Patience::of(timeout_ns) {
+            Patience::Endless => sender.loan(len)?,
+            Patience::None => sender.try_loan(len)?,
+            Patience::Until(timeout) => sender.loan_timeout(len, timeout)?,
+        };
+        Ok((loan.as_mut_ptr(), Writing::Loan(loan)))
+    };
+    // SAFETY: the caller's handle and pointer, as the header asks.
+    unsafe { begin(connection, data, lend) }
+}
+
+/// Begins what `open` opens and tells where to write it.
+///
+/// # Safety
+/// As [`sending`]; `data` is null or a pointer can be written there.
+#[inline(always)]
+unsafe fn begin(
+    connection: *mut ipc_connection,
+    data: *mut *mut c_void,
+    open: impl FnOnce(&'static mut Sender) -> Result<(*mut u8, Writing), SendError>,
+) -> ipc_result {
     boundary(|| {
-        // SAFETY: the caller's handle and pointer, as the header asks; the loan is dropped before its sender.
+        // SAFETY: the caller's promise; what is open is dropped before its sender.
         unsafe {
             let target = out(data, "data")?;
             *target = std::ptr::null_mut();
             let half = sending(connection)?;
-            let sender = half.idle()?;
-            let mut loan = match Patience::of(timeout_ns) {
-                Patience::Endless => sender.loan(len)?,
-                Patience::None => sender.try_loan(len)?,
-                Patience::Until(timeout) => sender.loan_timeout(len, timeout)?,
-            };
-            *target = loan.as_uninit_mut().as_mut_ptr().cast();
-            *half.writing() = Writing::Loan(loan);
+            let (start, writing) = open(half.idle()?)?;
+            *target = start.cast();
+            *half.writing() = writing;
         }
         Ok(())
     })
@@ -150,7 +158,7 @@ pub unsafe extern "C" fn ipc_loan_detach(connection: *mut ipc_connection, loan: 
         }
         let Writing::Loan(open) = std::mem::replace(writing, Writing::Nothing) else { return Ok(()) };
         match open.detach() {
-            Ok(detached) => *target = hand_out(detached),
+            Ok(detached) => *target = LOANS.hand_out(UnsafeCell::new(detached)),
             Err(open) => {
                 *writing = Writing::Loan(open);
                 return Err(Failure::NotInArena);
@@ -158,19 +166,6 @@ pub unsafe extern "C" fn ipc_loan_detach(connection: *mut ipc_connection, loan: 
         }
         Ok(())
     })
-}
-
-fn hand_out(loan: DetachedLoan) -> *mut ipc_loan {
-    let handle = YARD.take(|| ipc_loan { slot: Slot::closed() });
-    handle.slot.open(UnsafeCell::new(loan));
-    std::ptr::from_ref(handle).cast_mut()
-}
-
-/// # Safety
-/// `loan` is null or a handle of ours.
-unsafe fn handle(loan: *const ipc_loan) -> Result<&'static ipc_loan, Failure> {
-    // SAFETY: the memory of handles stays.
-    unsafe { loan.as_ref() }.ok_or_else(|| Failure::Null("loan"))
 }
 
 /// The memory of a detached loan: where to write, and in len, if not NULL, how many bytes there are. NULL if the handle is NULL or closed.
@@ -182,7 +177,7 @@ pub unsafe extern "C" fn ipc_loan_data(loan: *mut ipc_loan, len: *mut usize) -> 
     boundary(|| {
         // SAFETY: the caller's handle and pointer; one thread at a time.
         unsafe {
-            let loan = &mut *handle(loan)?.slot.get("loan")?.get();
+            let loan = &mut *LOANS.get(loan)?.get();
             start = loan.as_mut_ptr().cast();
             out_if(len, loan.len());
         }
@@ -203,31 +198,28 @@ pub unsafe extern "C" fn ipc_loan_send(
     timeout_ns: i64,
 ) -> ipc_result {
     boundary(|| {
-        // SAFETY: the caller's handles, as the header asks.
-        let (sender, handle) = unsafe { (idle(connection)?, handle(loan)?) };
-        // SAFETY: one thread at a time.
-        let lent = unsafe { &*handle.slot.get("loan")?.get() }.len();
+        // SAFETY: the caller's handles, as the header asks; one thread at a time.
+        let (sender, lent) = unsafe { (idle(connection)?, (&*LOANS.get(loan)?.get()).len()) };
         if len > lent {
             return Err(Failure::invalid("len", len, &format!("0 to {lent}, what was lent")));
         }
-        let mut detached = handle.slot.take("loan")?.into_inner();
-        detached.set_len(len);
-        let sent = match Patience::of(timeout_ns) {
-            Patience::Endless => sender.send_loan(detached),
-            Patience::None => sender.try_send_loan(detached),
-            Patience::Until(timeout) => sender.send_loan_timeout(detached, timeout),
+        let mut result = Ok(());
+        let send = |detached: UnsafeCell<DetachedLoan>| {
+            let mut detached = detached.into_inner();
+            detached.set_len(len);
+            let sent = match Patience::of(timeout_ns) {
+                Patience::Endless => sender.send_loan(detached),
+                Patience::None => sender.try_send_loan(detached),
+                Patience::Until(timeout) => sender.send_loan_timeout(detached, timeout),
+            };
+            let Unsent { mut loan, error } = sent.err()?;
+            result = Err(error.into());
+            loan.set_len(lent);
+            Some(UnsafeCell::new(loan))
         };
-        match sent {
-            Ok(()) => {
-                YARD.bury(handle);
-                Ok(())
-            }
-            Err(Unsent { mut loan, error }) => {
-                loan.set_len(lent);
-                handle.slot.open(UnsafeCell::new(loan));
-                Err(error.into())
-            }
-        }
+        // SAFETY: as above.
+        unsafe { LOANS.use_up(loan, send) }?;
+        result
     })
 }
 
@@ -238,11 +230,6 @@ pub unsafe extern "C" fn ipc_loan_send(
 pub unsafe extern "C" fn ipc_loan_drop(loan: *mut ipc_loan) -> ipc_result {
     boundary(|| {
         // SAFETY: the caller's handle.
-        let handle = unsafe { handle(loan) }?;
-        if !handle.slot.close() {
-            return Err(Failure::Closed("loan"));
-        }
-        YARD.bury(handle);
-        Ok(())
+        unsafe { LOANS.close(loan) }
     })
 }

@@ -8,7 +8,7 @@ use crate::error::Failure;
 use ipc_core::WaitStrategy;
 use ipc_core::{ConnectOptions, Credit, ListenOptions, Mode, PayloadType, PeerCredentials, PeerPolicy, SegmentOptions};
 use std::ffi::{CStr, c_char, c_void};
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,6 +180,16 @@ pub(crate) unsafe fn fill<T>(target: *mut T, least: usize, argument: &'static st
 /// A copy of C's options, each field checked where it is used.
 pub(crate) struct Given(ipc_options);
 
+/// Options of either kind with what both have; they have the same methods for it, and no type in common.
+macro_rules! with_common {
+    ($options:expr, $common:expr) => {{
+        let Common { policy, segment, strategy, membarrier, mode, credit, coalesce, payload } = $common;
+        let options = $options.policy(policy).segment(segment).wait_strategy(strategy).membarrier(membarrier);
+        let options = options.mode(mode).credit(credit).coalesce(coalesce.0, coalesce.1);
+        if let Some(payload) = payload { options.payload_type(payload) } else { options }
+    }};
+}
+
 impl Given {
     /// # Safety
     /// `options` is null, or begins with its size and has as many bytes.
@@ -232,11 +242,7 @@ impl Given {
             1.. => options = options.handshake_timeout(Duration::from_nanos(given.timeout_ns as u64)),
             _ => return Err(Failure::invalid("timeout_ns of a listener", given.timeout_ns, "0 and more")),
         }
-        let common = self.common()?;
-        options = options.policy(common.policy).segment(common.segment).wait_strategy(common.strategy);
-        options = options.membarrier(common.membarrier).mode(common.mode).credit(common.credit);
-        options = options.coalesce(given.coalesce_messages, Duration::from_nanos(given.coalesce_ns));
-        Ok(if let Some(payload) = common.payload { options.payload_type(payload) } else { options })
+        Ok(with_common!(options, self.common()?))
     }
 
     pub(crate) fn connect(&self) -> Result<ConnectOptions, Failure> {
@@ -257,11 +263,7 @@ impl Given {
             1.. => options = options.timeout(Duration::from_nanos(given.timeout_ns as u64)),
             _ => options = options.no_timeout(),
         }
-        let common = self.common()?;
-        options = options.policy(common.policy).segment(common.segment).wait_strategy(common.strategy);
-        options = options.membarrier(common.membarrier).mode(common.mode).credit(common.credit);
-        options = options.coalesce(given.coalesce_messages, Duration::from_nanos(given.coalesce_ns));
-        Ok(if let Some(payload) = common.payload { options.payload_type(payload) } else { options })
+        Ok(with_common!(options, self.common()?))
     }
 
     fn common(&self) -> Result<Common, Failure> {
@@ -305,6 +307,7 @@ impl Given {
             membarrier: !has(IPC_NO_MEMBARRIER),
             mode: mode(given.mode)?,
             credit,
+            coalesce: (given.coalesce_messages, Duration::from_nanos(given.coalesce_ns)),
             payload: self.payload()?,
         })
     }
@@ -357,6 +360,7 @@ struct Common {
     membarrier: bool,
     mode: Mode,
     credit: Credit,
+    coalesce: (u64, Duration),
     payload: Option<PayloadType>,
 }
 
@@ -398,6 +402,3 @@ pub(crate) fn strategy(wait: u32, spin_ns: u64) -> Result<WaitStrategy, Failure>
         _ => return Err(Failure::invalid("wait", wait, "0 to 3, an ipc_wait")),
     })
 }
-
-// The header asserts the same of C's side.
-const _: () = assert!(offset_of!(ipc_options, size) == 0);

@@ -5,7 +5,7 @@ use crate::connection::{ipc_connection, receiving};
 use crate::error::Failure;
 use crate::halves::Reading;
 use crate::result::ipc_result;
-use ipc_core::{Lane, Message, RecvBatch, RecvError, TooShort, View};
+use ipc_core::{Lane, Message, Receiver, RecvBatch, RecvError, TooShort};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
@@ -60,12 +60,20 @@ pub struct ipc_message {
 impl ipc_message {
     pub(crate) const NONE: Self = Self { data: std::ptr::null(), len: 0, lane: 0, flags: 0, files: 0, reserved: 0 };
 
-    #[inline(always)]
+    pub(crate) fn new((data, len): (*const u8, usize), lane: Lane, sealed: bool, files: usize) -> Self {
+        let flags = if sealed { IPC_MESSAGE_SEALED } else { 0 };
+        Self { data: data.cast(), len, lane: lane_code(lane), flags, files: files as u32, reserved: 0 }
+    }
+
     fn of(message: &Message<'_>) -> Self {
-        let flags = if message.as_sealed().is_some() { IPC_MESSAGE_SEALED } else { 0 };
-        let lane = lane_code(message.lane());
-        let files = message.file_count() as u32;
-        Self { data: message.as_ptr().cast(), len: message.len(), lane, flags, files, reserved: 0 }
+        let sealed = message.as_sealed().is_some();
+        Self::new((message.as_ptr(), message.len()), message.lane(), sealed, message.file_count())
+    }
+
+    /// One whose bytes are in its record.
+    #[inline(always)]
+    fn in_record(data: *const u8, len: usize, lane: u32) -> Self {
+        Self { data: data.cast(), len, lane, ..Self::NONE }
     }
 }
 
@@ -90,13 +98,13 @@ pub unsafe extern "C" fn ipc_recv(
             let receiver = half.idle();
             let taken = match Patience::of(timeout_ns) {
                 Patience::Endless => receiver.recv()?,
-                Patience::None => receiver.try_recv()?.ok_or(Failure::Nothing("message"))?,
+                Patience::None => receiver.try_recv()?.ok_or_else(|| Failure::Nothing("message"))?,
                 Patience::Until(timeout) => receiver.recv_timeout(timeout)?,
             };
             let lane = lane_code(taken.lane());
             let read = match taken.leave() {
                 Ok((start, len)) => {
-                    *target = ipc_message { data: start.cast(), len, lane, ..ipc_message::NONE };
+                    *target = ipc_message::in_record(start, len, lane);
                     Reading::Record(start, len)
                 }
                 Err(taken) => {
@@ -191,26 +199,18 @@ pub unsafe extern "C" fn ipc_recv_many(
             }
             let half = receiving(connection)?;
             let receiver = half.idle();
-            let limit = messages.len() as u64;
-            let batch = match Patience::of(timeout_ns) {
-                Patience::Endless => receiver.recv_batch(limit)?,
-                Patience::None => receiver.try_recv_batch(limit)?.ok_or_else(|| Failure::Nothing("message"))?,
-                Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
-            };
-            *half.reading() = Reading::Batch(batch);
+            half.begin(Reading::Batch(recv_batch(receiver, messages.len() as u64, timeout_ns)?));
             let Reading::Batch(batch) = half.reading() else { return Ok(()) };
             let queue = lane_code(batch.queue_lane());
             for target in messages {
-                let view = match batch.try_next() {
-                    Ok(Some(view)) => plain(&view, queue),
+                *target = match next(batch, queue) {
+                    Ok(Some(message)) => message,
                     Ok(None) => break,
                     // What came before it is good.
                     Err(_) if *count > 0 => break,
                     Err(error) => return Err(error.into()),
                 };
-                *target = view;
                 *count += 1;
-                complete(target, batch);
                 if target.files > 0 {
                     // The last message is the one whose files can be taken.
                     break;
@@ -225,9 +225,12 @@ pub unsafe extern "C" fn ipc_recv_many(
     })
 }
 
-#[inline(always)]
-fn plain(view: &View<'_>, lane: u32) -> ipc_message {
-    ipc_message { data: view.as_ptr().cast(), len: view.len(), lane, ..ipc_message::NONE }
+fn recv_batch(receiver: &'static mut Receiver, limit: u64, timeout_ns: i64) -> Result<RecvBatch<'static>, Failure> {
+    Ok(match Patience::of(timeout_ns) {
+        Patience::Endless => receiver.recv_batch(limit)?,
+        Patience::None => receiver.try_recv_batch(limit)?.ok_or_else(|| Failure::Nothing("message"))?,
+        Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
+    })
 }
 
 /// Waits for at least one message and begins to read those that are there, at most limit (0: without limit), with ipc_recv_next. All stay valid as
@@ -241,13 +244,7 @@ pub unsafe extern "C" fn ipc_recv_batch(connection: *mut ipc_connection, limit: 
         unsafe {
             let half = receiving(connection)?;
             let receiver = half.idle();
-            let limit = if limit == 0 { u64::MAX } else { limit };
-            let batch = match Patience::of(timeout_ns) {
-                Patience::Endless => receiver.recv_batch(limit)?,
-                Patience::None => receiver.try_recv_batch(limit)?.ok_or_else(|| Failure::Nothing("message"))?,
-                Patience::Until(timeout) => receiver.recv_batch_timeout(limit, timeout)?,
-            };
-            *half.reading() = Reading::Batch(batch);
+            half.begin(Reading::Batch(recv_batch(receiver, if limit == 0 { u64::MAX } else { limit }, timeout_ns)?));
             half.open_window();
         }
         Ok(())
@@ -270,25 +267,24 @@ pub unsafe extern "C" fn ipc_recv_batch_next(connection: *mut ipc_connection, me
             let Reading::Batch(batch) = half.reading() else {
                 return Err(Failure::Busy("no batch is being read: ipc_recv_batch begins one"));
             };
-            let lane = lane_code(batch.queue_lane());
-            let taken = batch.try_next().map(|view| view.map(|view| plain(&view, lane)));
-            if let Ok(Some(plain)) = taken {
-                *target = plain;
-                complete(target, batch);
-            }
+            let queue = lane_code(batch.queue_lane());
+            let taken = next(batch, queue);
             half.open_window();
-            taken?.map(drop).ok_or_else(|| Failure::Nothing("further message"))
+            *target = taken?.ok_or_else(|| Failure::Nothing("further message"))?;
+            Ok(())
         }
     })
 }
 
-/// What is beside the record of the message that was asked for last.
-fn complete(target: &mut ipc_message, batch: &RecvBatch<'_>) {
-    if let Some((lane, sealed, files)) = batch.last_beside() {
-        target.lane = lane_code(lane);
-        target.flags = if sealed { IPC_MESSAGE_SEALED } else { 0 };
-        target.files = files as u32;
-    }
+/// The next message of a batch; `queue` is the lane of those whose bytes are in their records.
+#[inline(always)]
+fn next(batch: &mut RecvBatch<'_>, queue: u32) -> Result<Option<ipc_message>, RecvError> {
+    let Some(view) = batch.try_next()? else { return Ok(None) };
+    let (data, len) = (view.as_ptr(), view.len());
+    Ok(Some(match batch.last_beside() {
+        None => ipc_message::in_record(data, len, queue),
+        Some((lane, sealed, files)) => ipc_message::new((data, len), lane, sealed, files),
+    }))
 }
 
 /// Gives the space of what ipc_recv or ipc_recv_many gave back, if there is any. To be called before a long wait for something else.
@@ -329,23 +325,28 @@ pub unsafe extern "C" fn ipc_message_files(
             Reading::Message(message) => message.file_count(),
             Reading::Batch(batch) => batch.last_beside().map_or(0, |(_, _, files)| files),
         };
-        *count = there;
-        if there > fds.len() {
-            return Err(RecvError::TooShort(TooShort { message: there, buffer: fds.len() }).into());
-        }
-        let files = match reading {
+        let take = || match reading {
             Reading::Message(message) => message.take_files(),
             Reading::Batch(batch) => batch.take_files(),
             Reading::Nothing | Reading::Record(..) => Vec::new(),
         };
-        hand_out(files, fds);
-        Ok(())
+        hand_out_files(there, take, fds, count)
     })
 }
 
-/// Gives files to C.
-pub(crate) fn hand_out(files: Vec<OwnedFd>, fds: &mut [c_int]) {
-    for (fd, file) in fds.iter_mut().zip(files) {
+/// Gives files to C, `there` of them, if there is room for all.
+pub(crate) fn hand_out_files(
+    there: usize,
+    take: impl FnOnce() -> Vec<OwnedFd>,
+    fds: &mut [c_int],
+    count: &mut usize,
+) -> Result<(), Failure> {
+    *count = there;
+    if there > fds.len() {
+        return Err(RecvError::TooShort(TooShort { message: there, buffer: fds.len() }).into());
+    }
+    for (fd, file) in fds.iter_mut().zip(take()) {
         *fd = file.into_raw_fd();
     }
+    Ok(())
 }
