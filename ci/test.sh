@@ -4,6 +4,8 @@
 # where it cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/tools.sh
+. ci/tools.sh
 
 need() {
     command -v "$1" >/dev/null 2>&1 && return
@@ -52,9 +54,7 @@ step_unit() {
 
 # Two processes: kill, hostile peers, namespaces, silence. Optimised, as users run it.
 step_processes() {
-    need unshare "apt-get install util-linux"
-    need c++ "apt-get install g++"
-    need python3 "apt-get install python3"
+    need_tools unshare=util-linux c++=g++ python3 valgrind
     cargo build --release -p ipc-cli
     cargo test --release -p ipc-tests
     cargo test --release -p ipc-tests --features tokio --test tokio
@@ -107,7 +107,7 @@ step_demo() {
 }
 
 need cargo "https://rustup.rs"
-need cc "apt-get install gcc"
+need_tools cc=gcc
 steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(format clippy docs unit no_std models processes abi consumers fuzz sanitize bench demo)
 for step in "${steps[@]}"; do
