@@ -131,6 +131,13 @@ impl Books {
         Some(lent)
     }
 
+    /// As [`Books::lend_warm`], the block that came back last.
+    pub(super) fn lend_last(&mut self, len: u64) -> Option<Lent> {
+        let lent = self.warm.take_last(len)?;
+        self.block(lent.place.block()).state = State::Filling;
+        Some(lent)
+    }
+
     /// The block that is lent next, if its size is asked for.
     #[inline(always)]
     pub(super) fn next_warm(&self) -> Option<Lent> {

@@ -153,6 +153,13 @@ impl Lender {
         self.books.lend_warm(len)
     }
 
+    /// Lends the block of about `len` bytes that came back last, if there is one. For a window, through which a message of many times its
+    /// size passes: always the same one, which the caches hold. Blocks that hold a message each are better lent in turns.
+    pub(crate) fn lend_again(&mut self, len: u64) -> Result<Option<Lent>, Violation> {
+        self.collect()?;
+        Ok(self.books.lend_last(len))
+    }
+
     /// Says whether so many blocks are out that those which came back are lent again, before others are lent.
     #[inline]
     fn goes_round(&self, len: u64) -> bool {

@@ -16,10 +16,8 @@ use super::progress;
 use crate::ring::Violation;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Bytes between two words of progress.
-pub(crate) const CHUNK: u64 = 64 << 10;
-/// Chunks that the window holds.
-pub(crate) const CHUNKS: u64 = 8;
+/// Bytes between two words of progress, and how many chunks the window holds.
+pub(crate) use crate::layout::exchange::{OFFER_CHUNK as CHUNK, OFFER_CHUNKS as CHUNKS};
 /// Bytes in the window.
 pub(crate) const WINDOW: u64 = CHUNK * CHUNKS;
 

@@ -88,6 +88,24 @@ impl Warm {
         found
     }
 
+    /// Takes out the block that came back last and has room for a message of `len` bytes, if there is one.
+    pub(super) fn take_last(&mut self, len: u64) -> Option<Lent> {
+        for back in 1..=self.len() {
+            let at = self.put.wrapping_sub(back);
+            let ready = self.ready[at % MAX_WARM];
+            if !ready.suits(len) {
+                continue;
+            }
+            for later in 1..back {
+                let at = at.wrapping_add(later);
+                self.ready[at.wrapping_sub(1) % MAX_WARM] = self.ready[at % MAX_WARM];
+            }
+            self.put = self.put.wrapping_sub(1);
+            return Some(ready.lent);
+        }
+        None
+    }
+
     /// Takes out the block that came back first.
     pub(super) fn pop(&mut self) -> Option<Lent> {
         self.pop_ready().map(|ready| ready.lent)
@@ -110,6 +128,7 @@ impl Warm {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn lent(block: u16) -> Lent {
         Lent { place: Place::new(0, block, 0), start: NonNull::dangling() }
@@ -144,6 +163,21 @@ mod tests {
             assert_eq!((taken(&mut warm, 8), taken(&mut warm, 8)), (Some(1), Some(3)));
             assert_eq!((warm.len(), warm.pop().map(|lent| lent.place.block())), (1, Some(4)));
             assert_eq!((warm.pop().is_none(), taken(&mut warm, 8)), (true, None));
+        }
+    }
+
+    #[test]
+    fn the_last_block_of_a_size_is_taken_from_among_others() {
+        let mut warm = Warm::new();
+        let last = |warm: &mut Warm, units| warm.take_last(units * UNIT).map(|lent| lent.place.block());
+        for round in 0..3 {
+            for (block, units) in [(1, 8), (2, 100), (3, 8), (4, 100), (5, 100)] {
+                warm.push(Ready::new(lent(block), units));
+            }
+            assert_eq!((last(&mut warm, 8), last(&mut warm, 50)), (Some(3), None), "round {round}");
+            assert_eq!((last(&mut warm, 100), last(&mut warm, 8), last(&mut warm, 8)), (Some(5), Some(1), None));
+            let left: Vec<_> = core::iter::from_fn(|| warm.pop()).map(|lent| lent.place.block()).collect();
+            assert_eq!(left, [2, 4]);
         }
     }
 }

@@ -25,6 +25,10 @@ pub(crate) const BLOCKS: u64 = 1024;
 /// Size of an exchange area in bytes, a multiple of the page size.
 pub(crate) const SIZE: u64 = 28 << 10;
 
+/// Bytes of a message that is offered between two words about it, and how many times that its window holds.
+pub(crate) const OFFER_CHUNK: u64 = 64 << 10;
+pub(crate) const OFFER_CHUNKS: u64 = 16;
+
 /// The exchange area of one direction. All zeroes is the state of one that was never used.
 #[repr(C)]
 pub(crate) struct Exchange {

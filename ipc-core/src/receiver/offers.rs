@@ -87,11 +87,11 @@ impl<T: Trust> Receiver<T> {
                 }
             }
             if done == chunks {
-                // Consumed first, and said after it: a sender that knows may forget the message.
+                // Said last: a sender that knows may forget the message, and lends the same window again.
                 self.incoming.growing_is_over();
                 self.release(1);
-                say(&self.link, done);
                 self.give_back_one(Hold::Block(descriptor.place));
+                say(&self.link, done);
                 return Ok(true);
             }
             known = written;

@@ -66,8 +66,7 @@ impl<T: Trust> Sender<T> {
 
     /// Offers a message and hands it over, if the receiver takes it. False: it did not.
     pub(super) fn offer(&mut self, content: &Content<'_>) -> Result<bool, SendError> {
-        let mut made = None;
-        let lent = self.lend(WINDOW, Patience::Endless, &mut made)?;
+        let lent = self.lend_window()?;
         if let Err(error) = self.claim(OFFER_SIZE as usize, Patience::Endless) {
             self.cancel(lent);
             return Err(error);
@@ -83,6 +82,16 @@ impl<T: Trust> Sender<T> {
             Err(_) => {}
         }
         taken
+    }
+
+    /// The window of the last offer if it is free: its receiver gives it back before it says the last word.
+    fn lend_window(&mut self) -> Result<Lent, SendError> {
+        let again = self.lanes.lender_mut().map(|lender| lender.lend_again(WINDOW));
+        match again {
+            Some(Ok(Some(lent))) => Ok(lent),
+            Some(Err(violation)) => Err(self.link.condemn(violation).into()),
+            Some(Ok(None)) | None => self.lend(WINDOW, Patience::Endless, &mut None),
+        }
     }
 
     fn publish_offer(&mut self, lent: Lent, len: u64) -> u32 {
@@ -208,5 +217,31 @@ mod tests {
             known = sender.look_at_offer(lent, number, known, chunks).expect("honest words").1;
             assert_eq!(known, said);
         }
+    }
+
+    /// Each offer went through another window, which was in no cache: the receiver gave it back only after the word on which the sender goes on.
+    #[test]
+    fn offers_go_through_one_window() {
+        let (mut near, mut far) = pair(Mode::Auto).expect("a pair");
+        let len = OFFER_FROM as usize;
+        let receiving = std::thread::spawn(move || {
+            let mut buffer = std::vec![0; len];
+            while far.recv_into(&mut buffer).is_ok_and(|received| received == len) {}
+        });
+        let sender = near.sender();
+        let message = std::vec![7; len];
+        let mut windows = std::vec::Vec::new();
+        while windows.len() < 4 {
+            sender.send(&message).expect("sent");
+            // A receiver that was not there in time got it otherwise.
+            if sender.lanes.offers.pause == 0 {
+                let lent = sender.lend_window().expect("a window");
+                windows.push(lent.place.block());
+                sender.cancel(lent);
+            }
+        }
+        drop(near);
+        receiving.join().expect("it ends");
+        assert!(windows.iter().all(|window| *window == windows[0]), "{windows:?}");
     }
 }
