@@ -6,6 +6,7 @@
 
 mod bench;
 mod calibrate;
+mod crossing;
 mod demo;
 mod failure;
 mod ls;

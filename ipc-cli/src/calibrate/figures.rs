@@ -6,6 +6,7 @@
 use super::Limits;
 use super::plan::Task;
 use crate::bench::process::Fallible;
+use crate::crossing::crossing;
 use ipc_core::Lane;
 use ipc_core::calibration::{InUse, Machine, Queue};
 use ipc_core::router::fit::{Point, fit};
@@ -324,27 +325,11 @@ impl Check {
                 Some(Compared { bytes: kernel.size, kernel_ns, arena_ns, kernel_to_arena: kernel_ns / arena_ns })
             })
             .collect();
-        let measured_bytes = measured_crossing(&sizes);
+        let leads: Vec<(u64, f64)> = sizes.iter().map(|size| (size.bytes, size.kernel_to_arena.ln())).collect();
+        let measured_bytes = crossing(&leads);
         let is_within = |measured: f64| (measured / threshold_bytes).log2().abs() <= 1.0;
         Self { threshold_bytes, measured_bytes, is_within_power_of_two: measured_bytes.is_some_and(is_within), sizes }
     }
-}
-
-/// The size from which on the arena is cheaper: between the two neighbours that put the least of all ratios on the wrong side, where a
-/// straight line between their logarithms is zero. Nothing if all are on one side.
-fn measured_crossing(sizes: &[Compared]) -> Option<f64> {
-    let lead: Vec<f64> = sizes.iter().map(|size| size.kernel_to_arena.ln()).collect();
-    // With `split` sizes on the kernel's side: what contradicts it.
-    let wrong = |split: usize| {
-        let below: f64 = lead[..split].iter().map(|lead| lead.max(0.0)).sum();
-        below + lead[split..].iter().map(|lead| (-lead).max(0.0)).sum::<f64>()
-    };
-    let split = (0..=sizes.len()).min_by(|one, other| wrong(*one).total_cmp(&wrong(*other)))?;
-    let (last, next) = (sizes.get(split.checked_sub(1)?)?, sizes.get(split)?);
-    let (below, above) = (lead[split - 1].min(0.0), lead[split].max(0.0));
-    let part = if above > below { -below / (above - below) } else { 0.5 };
-    let (from, to) = ((last.bytes as f64).ln(), (next.bytes as f64).ln());
-    Some((from + part * (to - from)).exp())
 }
 
 /// The lines of a model, counted from zero bytes.
@@ -440,31 +425,6 @@ mod tests {
     fn a_machine_that_does_other_things_is_told_from_one_that_does_not() {
         assert!(!Interruptions { count: 30, seconds: 5.0 }.are_many());
         assert!(Interruptions { count: 3000, seconds: 5.0 }.are_many());
-    }
-
-    fn compared(ratios: &[f64]) -> Vec<Compared> {
-        let size = |(at, ratio): (usize, &f64)| Compared {
-            bytes: 1024 << at,
-            kernel_ns: 1000.0 * ratio,
-            arena_ns: 1000.0,
-            kernel_to_arena: *ratio,
-        };
-        ratios.iter().enumerate().map(size).collect()
-    }
-
-    #[test]
-    fn a_crossing_is_found_between_its_neighbours_and_one_wild_size_does_not_move_it() {
-        let at = measured_crossing(&compared(&[0.5, 0.8, 1.25, 2.0])).unwrap();
-        assert!((at - 2048.0 * 2_f64.sqrt()).abs() < 1e-6, "{at}");
-        let at = measured_crossing(&compared(&[0.5, 1.1, 0.6, 0.8, 1.25, 2.0])).unwrap();
-        assert!((at - 8192.0 * 2_f64.sqrt()).abs() < 1e-6, "{at}");
-    }
-
-    #[test]
-    fn a_lane_that_is_cheaper_everywhere_has_no_crossing() {
-        assert_eq!(measured_crossing(&compared(&[0.5, 0.6, 0.7])), None);
-        assert_eq!(measured_crossing(&compared(&[1.5, 1.6, 1.7])), None);
-        assert_eq!(measured_crossing(&[]), None);
     }
 
     #[test]

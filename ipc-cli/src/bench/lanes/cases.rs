@@ -193,12 +193,18 @@ pub(super) fn routed(plan: &Plan<'_>, case: Case, mode: Mode, router: &Router, s
     }
     let comparison =
         Comparison { ours: 0, peers: (1..subjects.len()).collect(), of: Quantity::Time, target: Some(1.05) };
+    let mut comparisons = vec![comparison];
+    // Where these two cost the same is what the router should know.
+    let index = |lane: Lane| subjects.iter().position(|subject| subject.name == lane.to_string());
+    if let (Case::Hybrid, Some(kernel), Some(arena)) = (case, index(Lane::Kernel), index(Lane::Arena)) {
+        comparisons.push(Comparison { ours: kernel, peers: vec![arena], of: Quantity::Time, target: None });
+    }
     if case == Case::Auto {
         let form = packets(plan);
         let bare = move |duo: &Duo, trips| socket::round_trip(duo, form, size, trips);
         subjects.push(subject(SOCKET, size, 4000.0, Box::new(bare)));
     }
-    Group { case, subjects, comparisons: vec![comparison] }
+    Group { case, subjects, comparisons }
 }
 
 /// The name of the socket beside the lanes.

@@ -112,7 +112,7 @@ impl Report {
             self.state.streamed_line_ns = Some(Summary::of(&self.states[1])?);
         }
         if let Some((_, router)) = self.known.iter().find(|(case, _)| *case == Case::Hybrid) {
-            self.crossover = Some(crossover::of(&self.figures, router));
+            self.crossover = Some(crossover::of(&self.figures, &self.ratios, router));
         }
         Ok(())
     }

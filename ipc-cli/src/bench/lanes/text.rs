@@ -112,12 +112,16 @@ fn case_name(case: Case) -> String {
 
 fn crossing_text(crossing: &Crossing) -> String {
     let bytes = |size: Option<f64>| size.map_or("nowhere".into(), |size| Unit::Bytes.show(size));
-    let apart = crossing.powers_of_two.map_or("-".into(), |powers| format!("{powers:+.2}"));
+    let apart = |powers: Option<f64>| powers.map_or("-".into(), |powers| format!("{powers:+.2}"));
+    let whole = |size: Option<u64>| bytes(size.map(|size| size as f64));
     format!(
-        "kernel and arena of mode hybrid cost the same at: {} measured, {} by the router, {} by its formula; \
-         powers of two from measured to router: {apart} (target: within 1)\n",
+        "kernel and arena of mode hybrid cost the same at: {} measured, {} by the costs of this run ({} powers of two from measured; \
+         target: within 1), {} by the router ({}), {} by its formula\n",
         bytes(crossing.measured),
-        bytes(crossing.router.map(|size| size as f64)),
-        bytes(crossing.formula.map(|size| size as f64))
+        whole(crossing.fitted),
+        apart(crossing.fitted_powers_of_two),
+        whole(crossing.router),
+        apart(crossing.router_powers_of_two),
+        whole(crossing.formula)
     )
 }
