@@ -115,8 +115,8 @@ fn crossing_text(crossing: &Crossing) -> String {
     let apart = |powers: Option<f64>| powers.map_or("-".into(), |powers| format!("{powers:+.2}"));
     let whole = |size: Option<u64>| bytes(size.map(|size| size as f64));
     format!(
-        "kernel and arena of mode hybrid cost the same at: {} measured, {} by the costs of this run ({} powers of two from measured; \
-         target: within 1), {} by the router ({}), {} by its formula\n",
+        "kernel and arena of mode hybrid cost the same at: {} measured, {} by the costs of this run ({} powers of two from measured), \
+         {} by the router ({}), {} by its formula; `ipc calibrate` measures it more closely\n",
         bytes(crossing.measured),
         whole(crossing.fitted),
         apart(crossing.fitted_powers_of_two),
