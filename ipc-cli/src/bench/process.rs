@@ -15,7 +15,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, getppid, kill_process, set_parent_process_death_signal,
     waitid,
@@ -85,6 +85,19 @@ impl SharedBuffer {
             // Relaxed: nothing is read or published; the write access is the whole purpose.
             word.fetch_or(0, Ordering::Relaxed);
         }
+    }
+}
+
+impl SharedBuffer {
+    /// Lets the calling process only read the buffer from now on.
+    ///
+    /// # Panics
+    ///
+    /// The system refuses to take a right from a mapping of our own.
+    pub(crate) fn write_protect(&self) {
+        // SAFETY: the whole of a live mapping. Nobody holds a reference into it; the caller writes to it no more.
+        let protected = unsafe { mprotect(self.start.as_ptr().cast(), self.len, MprotectFlags::READ) };
+        assert!(protected.is_ok(), "cannot write-protect {} bytes: {protected:?}", self.len);
     }
 }
 

@@ -27,6 +27,16 @@ pub(crate) struct Rotation {
     pub(crate) blocks: u64,
     /// Blocks that may be written and not yet given back: 1 alternates, as a round trip does; more is a stream.
     pub(crate) ahead: u64,
+    pub(crate) reader: Reader,
+}
+
+/// What the consumer may do with the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// It could write to them too, at any time.
+    Writes,
+    /// The system keeps it from that. Some processors read such pages more slowly.
+    ReadsOnly,
 }
 
 /// Nanoseconds a message of `size` bytes: written, published, read, given back.
@@ -41,7 +51,7 @@ pub(crate) fn write_and_read(
     size: usize,
     messages: u64,
 ) -> Fallible<f64> {
-    let Rotation { blocks, ahead } = rotation;
+    let Rotation { blocks, ahead, reader } = rotation;
     if size == 0 || !size.is_multiple_of(64) || ahead == 0 || ahead > blocks {
         return Err(format!("{size} bytes cannot be passed in place with {rotation:?}").into());
     }
@@ -59,7 +69,12 @@ pub(crate) fn write_and_read(
     let warm_up = messages / 8 + blocks;
     let private = Private::new(size)?;
     // SAFETY: `one_way` runs one consumer and one producer, which count from 0 on; the mappings outlive the run.
-    let consume = |first, count| unsafe { pool.consume(first, count) };
+    let consume = |first, count| unsafe {
+        if reader == Reader::ReadsOnly && first == 0 {
+            memory.write_protect();
+        }
+        pool.consume(first, count)
+    };
     let produce = |first, count| match source {
         // SAFETY: as above; a block has `size` bytes.
         Source::Made => unsafe {
@@ -152,8 +167,10 @@ mod tests {
     fn both_sources_pass_in_turns_and_as_a_stream() {
         let Ok(duo) = Duo::new() else { return };
         for source in [Source::Made, Source::Copied] {
-            for (blocks, ahead) in [(1, 1), (4, 1), (4, 4)] {
-                let rotation = Rotation { blocks, ahead };
+            for (blocks, ahead, reader) in
+                [(1, 1, Reader::Writes), (4, 1, Reader::ReadsOnly), (4, 4, Reader::Writes), (4, 4, Reader::ReadsOnly)]
+            {
+                let rotation = Rotation { blocks, ahead, reader };
                 assert!(write_and_read(&duo, source, rotation, 64 << 10, 50).unwrap() > 0.0);
             }
         }
@@ -163,14 +180,16 @@ mod tests {
     fn more_ahead_than_blocks_is_refused() {
         let Ok(duo) = Duo::new() else { return };
         for (blocks, ahead) in [(1, 2), (1, 0), (0, 0)] {
-            assert!(write_and_read(&duo, Source::Made, Rotation { blocks, ahead }, 64, 1).is_err());
+            let rotation = Rotation { blocks, ahead, reader: Reader::Writes };
+            assert!(write_and_read(&duo, Source::Made, rotation, 64, 1).is_err());
         }
-        assert!(write_and_read(&duo, Source::Made, Rotation { blocks: 1, ahead: 1 }, 100, 1).is_err());
+        let rotation = Rotation { blocks: 1, ahead: 1, reader: Reader::Writes };
+        assert!(write_and_read(&duo, Source::Made, rotation, 100, 1).is_err());
     }
 
     #[test]
     fn the_consumer_adds_up_every_byte_that_was_made() {
-        let rotation = Rotation { blocks: 2, ahead: 2 };
+        let rotation = Rotation { blocks: 2, ahead: 2, reader: Reader::Writes };
         let counters = SharedBuffer::new(2 * size_of::<IndexLine>()).unwrap();
         let memory = SharedBuffer::new(2 * 4096).unwrap();
         let lines: *const IndexLine = counters.as_ptr().cast();

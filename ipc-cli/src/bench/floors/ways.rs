@@ -5,7 +5,7 @@
 
 use super::super::floor::Copier;
 use super::super::floor::copy_through::{self, Shape};
-use super::super::floor::in_place::{self, Rotation, Source};
+use super::super::floor::in_place::{self, Reader, Rotation, Source};
 use super::super::floor::socket::{self, Form};
 use super::{Args, Candidate, Group};
 
@@ -95,7 +95,7 @@ pub(super) fn in_place(args: &Args, size: usize, stream: bool) -> Group {
     for (source, verb) in [(Source::Made, "made"), (Source::Copied, "copied in")] {
         for blocks in BLOCKS.into_iter().filter(|blocks| !stream || *blocks > 1) {
             let blocks = blocks as u64;
-            let rotation = Rotation { blocks, ahead: if stream { blocks } else { 1 } };
+            let rotation = Rotation { blocks, ahead: if stream { blocks } else { 1 }, reader: Reader::Writes };
             candidates.push(Candidate {
                 name: format!("{verb}, {blocks} blocks"),
                 peer: source == Source::Made,
