@@ -61,8 +61,12 @@ mod tests {
 
     #[test]
     fn a_size_on_the_wrong_side_does_not_make_a_crossing_of_its_own() {
+        // 1.02 and 0.97 are one pool below 1, at 4 KiB · √2.
         let one = of(&[0.5, 0.8, 1.02, 0.97, 1.25, 2.0]).unwrap();
-        assert!((2048.0..16384.0).contains(&one), "{one}");
+        assert!((5793.0..16384.0).contains(&one), "{one}");
+        // So are 1.1, 0.6 and 0.8, at 4 KiB; ln(1 / (1.1 · 0.6 · 0.8)^(1/3)) = 0.2129 of 0.2129 + ln(1.25) lie between it and 16 KiB.
+        let wild = of(&[0.5, 1.1, 0.6, 0.8, 1.25, 2.0]).unwrap();
+        assert!((wild - 4096.0 * 4_f64.powf(0.2129 / (0.2129 + 0.2231))).abs() < 10.0, "{wild}");
         let early = of(&[1.01, 0.98, 0.97, 0.99, 1.25, 2.0]).unwrap();
         assert!((2048.0..16384.0).contains(&early), "{early}");
         let late = of(&[0.8, 0.9, 1.1, 1.3, 0.999, 2.0]).unwrap();

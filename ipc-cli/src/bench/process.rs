@@ -86,9 +86,7 @@ impl SharedBuffer {
             word.fetch_or(0, Ordering::Relaxed);
         }
     }
-}
 
-impl SharedBuffer {
     /// Lets the calling process only read the buffer from now on.
     ///
     /// # Panics
