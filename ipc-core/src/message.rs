@@ -36,9 +36,19 @@ impl Trust for Untrusted {}
 impl Trust for Trusted {}
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Untrusted {}
-    impl Sealed for super::Trusted {}
+    use crate::os::region::Readers;
+
+    pub trait Sealed {
+        /// What the receiver of our arena may do with it.
+        #[doc(hidden)]
+        const READERS: Readers;
+    }
+    impl Sealed for super::Untrusted {
+        const READERS: Readers = Readers::ReadOnly;
+    }
+    impl Sealed for super::Trusted {
+        const READERS: Readers = Readers::Believed;
+    }
 }
 
 /// The bytes of a message, and what must be given back for them.

@@ -177,3 +177,41 @@ fn who_asks_for_a_peer_that_is_gone_hears_how_much_it_did_not_get() {
         assert_eq!(client.sender().undelivered().unwrap(), [content(100_000, 2), content(8, 3)], "{mode}");
     }
 }
+
+/// The rights of the mapping of an arena's region that `bytes` lie in, as in `rw-s`.
+fn rights_at(bytes: *const u8) -> String {
+    let at = bytes as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of = |line: &&str| {
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let number = |hex: &str| usize::from_str_radix(hex, 16).unwrap();
+        (number(start)..number(end)).contains(&at)
+    };
+    let line = maps.lines().find(of).expect("mapped");
+    assert!(line.contains("memfd:ipc:"), "{line}");
+    line.split(' ').nth(1).unwrap().into()
+}
+
+/// A receiver can write to an arena if its owner believed it before the region was made, and not otherwise.
+#[test]
+fn an_arena_is_sealed_against_its_receiver_unless_that_is_believed() {
+    let (mut near, mut far) = pair_of(Mode::Auto);
+    let sent = |near: &mut Connection| near.sender().loan(1 << 20).unwrap().send().unwrap();
+    sent(&mut near);
+    assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "r--s");
+    // SAFETY: both sides are this test, which writes to loans alone.
+    let mut near = unsafe { near.trust_peer() };
+    // What was sealed stays so.
+    near.sender().loan(1 << 20).unwrap().send().unwrap();
+    assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "r--s");
+    // Here the peer is believed before the first one is made.
+    let (near, mut far) = pair_of(Mode::Auto);
+    // SAFETY: as above.
+    let mut near = unsafe { near.trust_peer() };
+    let mut loan = near.sender().loan(1 << 20).unwrap();
+    loan[..8].copy_from_slice(b"in place");
+    loan.send().unwrap();
+    let message = far.recv().unwrap();
+    assert_eq!(rights_at(message.as_ptr()), "rw-s");
+    assert_eq!(&message.to_vec()[..8], b"in place");
+}

@@ -2,7 +2,7 @@
 
 use super::floor::copy::sum_words;
 use super::process::{Duo, Fallible, Side};
-use ipc_core::{ConnectOptions, Connection, ListenOptions, Mode, RecvError, WaitStrategy};
+use ipc_core::{ConnectOptions, Connection, ListenOptions, Mode, RecvError, Trust, WaitStrategy};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -235,7 +235,7 @@ fn consume_bytes(connection: &mut Connection, messages: u64) -> Fallible<()> {
 }
 
 /// Waits until the peer has closed its end.
-pub(super) fn wait_for_end(connection: &mut Connection) -> Fallible<()> {
+pub(super) fn wait_for_end<T: Trust>(connection: &mut Connection<T>) -> Fallible<()> {
     match connection.recv() {
         Err(RecvError::Disconnected { .. }) => Ok(()),
         Err(error) => Err(error.into()),

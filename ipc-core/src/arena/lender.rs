@@ -9,7 +9,7 @@ use crate::doorbell::{Barrier, Sleeper};
 use crate::layout::descriptor::{MAX_REGIONS, Place, UNIT};
 use crate::layout::exchange::{BLOCKS, Exchange};
 use crate::os::processor;
-use crate::os::region::Region;
+use crate::os::region::{Readers, Region};
 use crate::os::segment::SegmentError;
 use crate::ring::Violation;
 use crate::sync::{AtomicU64, prefetch_write, spin_hint};
@@ -287,9 +287,9 @@ impl Lender {
     }
 
     /// Makes a region of `bytes`. It is lent from once it is [added](Self::add).
-    pub(crate) fn grow(&self, bytes: u64) -> Result<(u8, Region), SegmentError> {
+    pub(crate) fn grow(&self, bytes: u64, readers: Readers) -> Result<(u8, Region), SegmentError> {
         let number = self.free_region().unwrap_or_default();
-        Ok((number as u8, Region::create(&self.label, bytes)?))
+        Ok((number as u8, Region::create(&self.label, bytes, readers)?))
     }
 
     /// Adds a region that the peer has been told of.

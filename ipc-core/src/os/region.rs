@@ -1,7 +1,6 @@
-//! A region of an arena: memory that one side writes and the other side can only read.
+//! A region of an arena: memory that one side writes and the other side only reads.
 //!
-//! Promise: once the sender has made it, nobody can map it for writing again, nor make it smaller; the receiver's mapping is read-only.
-//! Pages take memory when they are first used, and a shortage then is an error, not a signal. Refusal: which bytes mean
+//! Promise: nobody can make it smaller; and unless its sender believes its peer, nobody can map it for writing once it is made. Pages take memory when they are first used, and a shortage then is an error, not a signal. Refusal: which bytes mean
 //! what is for the arena's books.
 
 use super::fork::GuardedFd;
@@ -16,6 +15,16 @@ use std::io;
 /// Memory is asked for in steps of this many bytes, so that small blocks do not pay a system call each.
 const STEP: u64 = 256 << 10;
 
+/// What the receiver of a region may do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Read it; the kernel sees to that.
+    ReadOnly,
+    /// It could write to it, and is believed not to. Some processors are faster with pages that could be written, even if they never are:
+    /// docs/PERFORMANCE.md, "Lanes".
+    Believed,
+}
+
 /// A mapped region and the descriptor it was mapped from.
 pub(crate) struct Region {
     /// Dropped before the mapping it covers.
@@ -26,20 +35,25 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Makes a region of `size` bytes, writable by this process alone.
-    pub(crate) fn create(label: &str, size: u64) -> Result<Self, SegmentError> {
+    /// Makes a region of `size` bytes.
+    pub(crate) fn create(label: &str, size: u64, readers: Readers) -> Result<Self, SegmentError> {
         let options = SegmentOptions { reserve: false, prefault: false, huge_pages: false };
         let (fd, _) = segment::allocate(label, size, options)?;
         let region = Self::new(segment::guard(fd)?, |fd| MmapOptions::new().len(size as usize).map_raw(fd), size)?;
         // After the mapping: this seal forbids every later one that can write.
-        fcntl_add_seals(&region.fd, SEALS | SealFlags::FUTURE_WRITE).map_err(segment::os("sealing the arena"))?;
+        let seals = if readers == Readers::ReadOnly { SEALS | SealFlags::FUTURE_WRITE } else { SEALS };
+        fcntl_add_seals(&region.fd, seals).map_err(segment::os("sealing the arena"))?;
         Ok(region)
     }
 
-    /// Maps a region that a peer made, for reading.
+    /// Maps a region that a peer made, for reading. Its pages could be written if the peer permits it: that is faster.
     pub(crate) fn attach(fd: OwnedFd, size: u64) -> Result<Self, SegmentError> {
         segment::check_memory(&fd, SEALS, size..=size, false)?;
-        Self::new(segment::guard(fd)?, |fd| MmapOptions::new().len(size as usize).map_raw_read_only(fd), size)
+        let map = |fd| {
+            let options = MmapOptions::new().len(size as usize).clone();
+            options.map_raw(fd).or_else(|_| options.map_raw_read_only(fd))
+        };
+        Self::new(segment::guard(fd)?, map, size)
     }
 
     fn new(
@@ -116,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_the_sender_writes_is_read_and_nobody_else_can_write() {
-        let region = Region::create("test", 1 << 20).unwrap();
+        let region = Region::create("test", 1 << 20, Readers::ReadOnly).unwrap();
         region.populate(8).unwrap();
         // SAFETY: inside the region, populated.
         unsafe { region.pointer(4096).write(7) };
@@ -132,9 +146,32 @@ mod tests {
         assert_eq!(unsafe { attached.pointer(4096).read() }, 7);
     }
 
+    /// The rights of the mapping that begins at `start`, as in `rw-s`.
+    fn rights(start: *const u8) -> std::string::String {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| line.starts_with(&std::format!("{:x}-", start as usize))).unwrap();
+        line.split(' ').nth(1).unwrap().into()
+    }
+
+    #[test]
+    fn pages_are_mapped_as_their_sender_permits() {
+        for (readers, expected) in [(Readers::ReadOnly, "r--s"), (Readers::Believed, "rw-s")] {
+            let region = Region::create("test", 1 << 20, readers).unwrap();
+            let attached = Region::attach(region.as_fd().try_clone_to_owned().unwrap(), 1 << 20).unwrap();
+            assert_eq!(rights(attached.pointer(0)), expected);
+            // Neither side can make it smaller under the other.
+            assert!(rustix::fs::ftruncate(&region, 4096).is_err());
+        }
+        // A descriptor that was opened for reading permits no more, whatever the seals.
+        let region = Region::create("test", 1 << 20, Readers::Believed).unwrap();
+        let path = std::format!("/proc/self/fd/{}", region.as_fd().as_raw_fd());
+        let attached = Region::attach(std::fs::File::open(path).unwrap().into(), 1 << 20).unwrap();
+        assert_eq!(rights(attached.pointer(0)), "r--s");
+    }
+
     #[test]
     fn a_region_of_another_size_than_announced_is_refused() {
-        let region = Region::create("test", 1 << 20).unwrap();
+        let region = Region::create("test", 1 << 20, Readers::ReadOnly).unwrap();
         let fd = || region.as_fd().try_clone_to_owned().unwrap();
         assert!(matches!(Region::attach(fd(), 2 << 20), Err(SegmentError::Field { field: "size", .. })));
         assert!(Region::attach(fd(), 1 << 20).is_ok());
@@ -142,7 +179,7 @@ mod tests {
 
     #[test]
     fn pages_take_memory_when_they_are_first_used() {
-        let region = Region::create("test", 64 << 20).unwrap();
+        let region = Region::create("test", 64 << 20, Readers::ReadOnly).unwrap();
         let blocks = |region: &Region| rustix::fs::fstat(region).unwrap().st_blocks * 512;
         assert_eq!(blocks(&region), 0);
         region.populate(10).unwrap();

@@ -225,7 +225,7 @@ impl<T: Trust> Sender<T> {
         made: &mut Option<Deadline>,
     ) -> Result<(), SendError> {
         let Some(lender) = &self.lanes.lender else { return Ok(()) };
-        let (number, region) = lender.grow(bytes).map_err(|error| no_memory(len, error))?;
+        let (number, region) = lender.grow(bytes, T::READERS).map_err(|error| no_memory(len, error))?;
         self.prepare_record(&[region.as_fd()], patience, made)?;
         let mut descriptor = Descriptor::new(Kind::Region, region.size());
         descriptor.place = Place::of_region(number);
