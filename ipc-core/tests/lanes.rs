@@ -1,7 +1,7 @@
 //! Messages on every lane, both ends in one process.
 
 use ipc_core::router::Override;
-use ipc_core::{ConnectOptions, Connection, Lane, ListenOptions, Mode, SendError};
+use ipc_core::{ConnectOptions, Connection, Credit, Lane, ListenOptions, Mode, SendError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -214,4 +214,25 @@ fn an_arena_is_sealed_against_its_receiver_unless_that_is_believed() {
     let message = far.recv().unwrap();
     assert_eq!(rights_at(message.as_ptr()), "rw-s");
     assert_eq!(&message.to_vec()[..8], b"in place");
+}
+
+/// A window is worth no wait: who holds the room for it may be waiting for the very message.
+#[test]
+fn a_large_message_is_sent_without_a_window_while_its_receiver_holds_the_arena() {
+    let mut credit = Credit::default();
+    credit.arena = 3 << 19;
+    let (mut near, mut far) = pair(ListenOptions::new(), ConnectOptions::new().credit(credit));
+    near.sender().loan(1 << 20).unwrap().send().unwrap();
+    let held = far.recv().unwrap().hold();
+    let (done, end) = std::sync::mpsc::channel();
+    let sending = std::thread::spawn(move || {
+        near.send(&content(4 << 20, 1)).unwrap();
+        done.send(()).unwrap();
+    });
+    let mut buffer = vec![0; 4 << 20];
+    assert_eq!(far.receiver().recv_into_timeout(&mut buffer, Duration::from_secs(20)).unwrap(), 4 << 20);
+    assert_eq!(buffer, content(4 << 20, 1));
+    end.recv_timeout(Duration::from_secs(20)).unwrap();
+    sending.join().unwrap();
+    drop(held);
 }

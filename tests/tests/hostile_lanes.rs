@@ -547,7 +547,7 @@ fn a_message_in_the_middle_of_another_is_refused() {
 #[test]
 fn an_offer_that_cannot_be_one_is_refused() {
     let _guard = HangGuard::new(100);
-    let window = 512 << 10;
+    let window = 1 << 20;
     let offer = Descriptor { kind: kind::OFFER, length: 1 << 20, ..Descriptor::default() };
     let with = |descriptor: Descriptor, number: u64| [&descriptor.words()[..], &[number]].concat();
     for number in [1 << 32, u64::MAX] {

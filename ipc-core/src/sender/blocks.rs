@@ -26,7 +26,7 @@ const STREAM_STEP: usize = 16 << 10;
 const WITH_HEAD: usize = (descriptor::SIZE + descriptor::HEAD) as usize;
 const HEAD_WORDS: usize = descriptor::HEAD as usize / 8;
 /// Blocks that are lent between two looks whether a region lies idle.
-const TRIM_AFTER: u32 = 1024;
+pub(super) const TRIM_AFTER: u32 = 1024;
 
 impl<T: Trust> Sender<T> {
     /// A block of the arena: copied in, and while that goes on the receiver may copy out.

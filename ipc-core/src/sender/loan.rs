@@ -1,7 +1,7 @@
 //! A loan: a message that is written in place, in memory that the receiver will read in place.
 //!
-//! Promise: the memory is the caller's alone until it is sent: no peer can write it, so it can be borrowed as a slice even if the peer
-//! is hostile. A loan that is dropped is given back. Refusal: no bytes are cleared; they are what an earlier message of the same
+//! Promise: the memory is the caller's alone until it is sent: no peer can write it, unless it is trusted not to, so it can be borrowed as a
+//! slice even if the peer is hostile. A loan that is dropped is given back. Refusal: no bytes are cleared; they are what an earlier message of the same
 //! direction left there, or zero.
 
 use super::{Patience, Sender};
@@ -275,8 +275,8 @@ impl<T: Trust> Deref for Loan<'_, T> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: valid for the capacity, initialised (shared memory always is), and nobody else writes there: a receiver maps the arena
-        // for reading only, and the seals let nobody map it otherwise.
+        // SAFETY: valid for the capacity, initialised (shared memory always is), and nobody else writes there: the seals let nobody
+        // map the arena for writing, or `trust_peer` was promised.
         unsafe { core::slice::from_raw_parts(self.lent.start.as_ptr(), self.len) }
     }
 }

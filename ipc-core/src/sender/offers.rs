@@ -3,6 +3,7 @@
 //! Promise: a call that returns well has had its message received; any other outcome leaves it to be sent in another way. Refusal:
 //! calls that must not wait for the receiver make no offers.
 
+use super::blocks::TRIM_AFTER;
 use super::content::Content;
 use super::need::{Need, Sending};
 use super::{Patience, Sender};
@@ -66,7 +67,7 @@ impl<T: Trust> Sender<T> {
 
     /// Offers a message and hands it over, if the receiver takes it. False: it did not.
     pub(super) fn offer(&mut self, content: &Content<'_>) -> Result<bool, SendError> {
-        let lent = self.lend_window()?;
+        let Some(lent) = self.lend_window()? else { return Ok(false) };
         if let Err(error) = self.claim(OFFER_SIZE as usize, Patience::Endless) {
             self.cancel(lent);
             return Err(error);
@@ -84,13 +85,26 @@ impl<T: Trust> Sender<T> {
         taken
     }
 
-    /// The window of the last offer if it is free: its receiver gives it back before it says the last word.
-    fn lend_window(&mut self) -> Result<Lent, SendError> {
-        let again = self.lanes.lender_mut().map(|lender| lender.lend_again(WINDOW));
-        match again {
-            Some(Ok(Some(lent))) => Ok(lent),
-            Some(Err(violation)) => Err(self.link.condemn(violation).into()),
-            Some(Ok(None)) | None => self.lend(WINDOW, Patience::Endless, &mut None),
+    /// The window of the last offer if it is free: its receiver gives it back before it says the last word. `None` if there is room for no
+    /// window now: the message can go without, and the receiver that holds the room may wait for it.
+    fn lend_window(&mut self) -> Result<Option<Lent>, SendError> {
+        // Now and then in the usual way, which looks for regions that lie idle.
+        if self.lanes.lent < TRIM_AFTER
+            && let Some(lender) = &mut self.lanes.lender
+        {
+            match lender.lend_again(WINDOW) {
+                Ok(Some(lent)) => {
+                    self.lanes.lent += 1;
+                    return Ok(Some(lent));
+                }
+                Ok(None) => {}
+                Err(violation) => return Err(self.link.condemn(violation).into()),
+            }
+        }
+        match self.lend(WINDOW, Patience::None, &mut None) {
+            Ok(lent) => Ok(Some(lent)),
+            Err(SendError::WouldBlock { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -235,11 +249,16 @@ mod tests {
             sender.send(&message).expect("sent");
             // A receiver that was not there in time got it otherwise.
             if sender.lanes.offers.pause == 0 {
-                let lent = sender.lend_window().expect("a window");
+                let lent = sender.lend_window().expect("an arena").expect("room");
                 windows.push(lent.place.block());
                 sender.cancel(lent);
             }
         }
+        // A sender that makes nothing but offers looks for idle regions too.
+        sender.lanes.lent = TRIM_AFTER;
+        let lent = sender.lend_window().expect("an arena").expect("room");
+        sender.cancel(lent);
+        assert!(sender.lanes.lent < TRIM_AFTER);
         drop(near);
         receiving.join().expect("it ends");
         assert!(windows.iter().all(|window| *window == windows[0]), "{windows:?}");

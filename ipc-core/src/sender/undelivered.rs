@@ -187,7 +187,7 @@ impl Lanes {
         };
         let len = descriptor.length as usize;
         let mut copy = Vec::with_capacity(len);
-        // SAFETY: inside a mapped region, which only this process writes; the vector has room.
+        // SAFETY: inside a mapped region, which only this process writes, by its seals or by the promise of `trust_peer`; the vector has room.
         unsafe {
             core::ptr::copy_nonoverlapping(start.as_ptr(), copy.as_mut_ptr(), len);
             copy.set_len(len);

@@ -101,7 +101,7 @@ pub(super) fn loan(plan: &Plan<'_>) -> Group {
 pub(super) fn in_place(plan: &Plan<'_>, size: usize) -> Group {
     let mut group = Group { case: Case::InPlace, subjects: Vec::new(), comparisons: Vec::new() };
     for (source, verb) in [(Source::Made, "made"), (Source::Copied, "copied in")] {
-        // A receiver cannot write to the arena of its peer, so that a loan is its sender's alone. The floor is also measured so.
+        // Ours believe each other, and could write to all blocks. What it costs that they cannot is told by a floor of that kind.
         let floors = [(Reader::Writes, "", Some(0.95)), (Reader::ReadsOnly, " for a reader", None)];
         let floors = floors.map(|(reader, suffix, target)| {
             let first = group.subjects.len();
