@@ -49,7 +49,8 @@ impl Connection {
     ///
     /// # Safety
     /// As long as the connection, a message held from it or a loan detached from it lives, the peer does not write to the bytes of a
-    /// message that it has sent, in the ring or in its arena, nor to the ring or the arena that it reads. A peer that runs this library's safe interface keeps to that.
+    /// message that it has sent, in the ring or in its arena, nor to the ring or the arena that it reads. A peer that runs this
+    /// library's safe interface keeps to that.
     #[must_use]
     pub unsafe fn trust_peer(self) -> Connection<Trusted> {
         Connection { sender: self.sender.into_trusted(), receiver: self.receiver.into_trusted() }

@@ -80,39 +80,34 @@ impl Warm {
 
     #[cold]
     fn find(&mut self, len: u64) -> Option<Lent> {
-        let mut found = None;
-        for _ in 0..self.len() {
-            let Some(ready) = self.pop_ready() else { break };
-            if found.is_none() && ready.suits(len) { found = Some(ready.lent) } else { self.push(ready) }
-        }
-        found
+        let place = (0..self.len()).find(|place| self.ready[self.slot(*place)].suits(len))?;
+        Some(self.remove(place))
     }
 
     /// Takes out the block that came back last and has room for a message of `len` bytes, if there is one.
     pub(super) fn take_last(&mut self, len: u64) -> Option<Lent> {
-        for back in 1..=self.len() {
-            let at = self.put.wrapping_sub(back);
-            let ready = self.ready[at % MAX_WARM];
-            if !ready.suits(len) {
-                continue;
-            }
-            for later in 1..back {
-                let at = at.wrapping_add(later);
-                self.ready[at.wrapping_sub(1) % MAX_WARM] = self.ready[at % MAX_WARM];
-            }
-            self.put = self.put.wrapping_sub(1);
-            return Some(ready.lent);
+        let place = (0..self.len()).rev().find(|place| self.ready[self.slot(*place)].suits(len))?;
+        Some(self.remove(place))
+    }
+
+    /// Where the block lies that `place` others came back before.
+    fn slot(&self, place: usize) -> usize {
+        self.taken.wrapping_add(place) % MAX_WARM
+    }
+
+    /// Takes out the block that `place` others came back before; the order of the rest stays.
+    fn remove(&mut self, place: usize) -> Lent {
+        let lent = self.ready[self.slot(place)].lent;
+        for later in place + 1..self.len() {
+            self.ready[self.slot(later - 1)] = self.ready[self.slot(later)];
         }
-        None
+        self.put = self.put.wrapping_sub(1);
+        lent
     }
 
     /// Takes out the block that came back first.
     pub(super) fn pop(&mut self) -> Option<Lent> {
-        self.pop_ready().map(|ready| ready.lent)
-    }
-
-    fn pop_ready(&mut self) -> Option<Ready> {
-        let first = *self.first()?;
+        let first = self.next()?;
         self.taken = self.taken.wrapping_add(1);
         Some(first)
     }

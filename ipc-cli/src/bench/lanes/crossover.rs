@@ -34,10 +34,9 @@ pub(super) struct Crossing {
 
 /// The crossing in what was measured of [`Case::Hybrid`], and in its router.
 pub(super) fn of(figures: &[Figure], ratios: &[Ratio], router: &Router) -> Crossing {
-    let is_of = |ratio: &&Ratio, ours: Lane, peer: Lane| {
-        ratio.case == Case::Hybrid && ratio.ours == ours.to_string() && ratio.peer == peer.to_string()
-    };
-    let both = ratios.iter().filter(|ratio| is_of(ratio, Lane::Kernel, Lane::Arena));
+    let [kernel, arena] = [Lane::Kernel, Lane::Arena].map(|lane| lane.to_string());
+    let hybrid = ratios.iter().filter(|ratio| ratio.case == Case::Hybrid);
+    let both = hybrid.filter(|ratio| ratio.ours == kernel && ratio.peer == arena);
     let leads: Vec<(u64, f64)> = both.map(|ratio| (ratio.size, ratio.ratio.median.ln())).collect();
     let measured = crossing(&leads);
     let (fitted, router_at) = (fitted(figures), first_change(router.bands()));
