@@ -26,7 +26,8 @@ fn program() -> &'static Path {
         cc.args(["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1", "-pthread", "-I"]);
         cc.arg(package.join("../include")).args(words("IPC_TEST_CFLAGS"));
         cc.args(sources.filter(|path| path.extension().is_some_and(|end| end == "c")));
-        cc.arg(place.join(soname)).arg("-Wl,-rpath,$ORIGIN").arg("-o").arg(&program);
+        // Old tags: this path comes before `LD_LIBRARY_PATH`, by which cargo names a directory where an older library may lie.
+        cc.arg(place.join(soname)).arg("-Wl,--disable-new-dtags,-rpath,$ORIGIN").arg("-o").arg(&program);
         let built = cc.output().unwrap_or_else(|error| panic!("{cc:?}: {error}; install a C compiler"));
         assert!(built.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&built.stderr));
         program

@@ -35,7 +35,8 @@ impl Workshop {
         let mut compile = Command::new(compiler);
         compile.args(WARNINGS).args(flags).arg("-I").arg(root.join("include")).arg(root.join("tests/cpp/ipc_hpp.cpp"));
         compile.arg("-o").arg(&program).arg("-L").arg(&self.folder).args(["-lipc", "-pthread"]);
-        compile.arg(format!("-Wl,-rpath,{}", self.folder.display()));
+        // Old tags: this path comes before `LD_LIBRARY_PATH`, by which cargo names a directory where an older library may lie.
+        compile.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", self.folder.display()));
         finished(compiler, flags, &compile.output().unwrap_or_else(|error| panic!("{compiler}: {error}")));
         let ran = Command::new(&program).output().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         finished(compiler, flags, &ran);

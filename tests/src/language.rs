@@ -124,7 +124,8 @@ fn build(rust: &Path) -> PathBuf {
     let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     cc.args(["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1", "-pthread", "-I"]).arg(&include);
     cc.args(std::env::var("IPC_TEST_CFLAGS").unwrap_or_default().split_whitespace());
-    cc.args(sources).arg(&soname).arg("-Wl,-rpath,$ORIGIN").arg("-o").arg(&program);
+    // Old tags: this path comes before `LD_LIBRARY_PATH`, by which cargo names a directory where an older library may lie.
+    cc.args(sources).arg(&soname).arg("-Wl,--disable-new-dtags,-rpath,$ORIGIN").arg("-o").arg(&program);
     let said = format!("{cc:?}");
     let is_current = program.exists()
         && fs::read_to_string(&command).is_ok_and(|before| before == said)
