@@ -24,7 +24,7 @@ fn connected(connect: ConnectOptions) -> (Connection, Connection) {
 }
 
 fn content(len: usize, seed: u64) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ seed) as u8).collect()
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed as u8).collect()
 }
 
 /// Pseudo-random numbers that are the same in every run.

@@ -27,7 +27,9 @@ fn pair(mode: Mode) -> (Connection, Connection) {
 }
 
 fn content(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ seed.wrapping_mul(7)) as u8).collect()
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed.wrapping_mul(7) as u8)
+        .collect()
 }
 
 /// Sends a loan; every other one detached.

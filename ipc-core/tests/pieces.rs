@@ -12,7 +12,7 @@ fn pair(name: &str) -> (Connection, Connection) {
 }
 
 fn content(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ seed) as u8).collect()
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed as u8).collect()
 }
 
 /// The last piece carries a descriptor: lengths around those for which that takes a record more.
