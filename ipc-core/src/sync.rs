@@ -106,6 +106,19 @@ mod bytes {
         pub(crate) fn prefetch_write(&self, index: u64) {
             super::prefetch_write(self.pointer(index));
         }
+
+        /// Asks for a copy of the cache line at `index` ahead of a look at it. A hint only, as above.
+        #[cfg(feature = "std")]
+        #[inline(always)]
+        pub(crate) fn prefetch_read(&self, index: u64) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a prefetch has no effect on memory and faults on no address; every x86-64 processor has it.
+            unsafe {
+                core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(self.pointer(index).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = index;
+        }
     }
 }
 
@@ -165,6 +178,9 @@ mod bytes {
         }
 
         pub(crate) fn prefetch_write(&self, _index: u64) {}
+
+        #[cfg(feature = "std")]
+        pub(crate) fn prefetch_read(&self, _index: u64) {}
     }
 }
 

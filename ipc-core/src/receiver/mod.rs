@@ -406,13 +406,18 @@ impl<T: Trust> Receiver<T> {
     /// Waits for the next message.
     #[inline(always)]
     fn wait(&mut self, deadline: impl Fn() -> Deadline) -> Result<Body, RecvError> {
-        let mut made = None;
+        let (mut made, mut waited) = (None, false);
         loop {
             if let Some(record) = self.take()? {
                 if record.is_plain() {
                     return Ok(Body::in_record(&record));
                 }
                 if let Some(body) = self.in_block(&record) {
+                    if !waited {
+                        // The sender is ahead: its next record comes while this message is read. One that is not there yet is left to
+                        // the sender, who would have to fetch the line back.
+                        self.consumer.prefetch();
+                    }
                     return Ok(body);
                 }
                 if let Some(body) = self.wait_open(record, &deadline, &mut made)? {
@@ -421,6 +426,7 @@ impl<T: Trust> Receiver<T> {
                 self.look_at_clock(&deadline, &mut made)?;
                 continue;
             }
+            waited = true;
             self.wait_ready(&deadline, &mut made)?;
         }
     }

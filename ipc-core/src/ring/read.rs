@@ -71,6 +71,13 @@ impl<'a> Consumer<'a> {
         self.walk.ready()
     }
 
+    /// Asks for the line of the next record ahead of a look at it.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        self.walk.prefetch();
+    }
+
     /// The next record, or `None` when nothing more is published. Dropping the record consumes it.
     ///
     /// # Errors

@@ -103,6 +103,13 @@ impl Walk {
         header.has_stamp(self.cursor.stamp)
     }
 
+    /// Asks for the line of the next header ahead of a look at it.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        self.bytes.prefetch_read(self.cursor.index);
+    }
+
     /// The next record, or `None` when nothing more is published.
     #[inline(always)]
     pub(super) fn step(&mut self) -> Result<Option<Extent>, Violation> {
