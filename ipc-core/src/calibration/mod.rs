@@ -141,7 +141,8 @@ impl Calibration {
     /// The costs that are compiled in.
     ///
     /// Measured by `ipc calibrate` on two cores of a virtual machine (AMD EPYC of family 26, Linux 6.18), from the better rounds because
-    /// other programs ran beside it; lengths above 256 KiB were too disturbed there and count as the ones below. Other machines are slower or
+    /// other programs ran beside it; lengths above 256 KiB were too disturbed there and count as the ones below. Arena and ring cross at
+    /// 19 KiB: they are alike from 8 to 16 KiB where the two cores share a cache, and from 24 to 32 KiB where they do not. Other machines are slower or
     /// faster on all lanes more than on one, so that this is a fair guess of where lanes cross.
     #[must_use]
     pub const fn defaults() -> Self {
@@ -153,7 +154,7 @@ impl Calibration {
                 [
                     line(2600.0, 0.08),
                     Model::bent(cost(60.0, 0.043), 4 << 10, cost(236.0, 0.0235)),
-                    Model::bent(cost(150.0, 0.047), 8 << 10, cost(535.0, 0.021)),
+                    Model::bent(cost(140.0, 0.0305), 8 << 10, cost(390.0, 0.0183)),
                     line(30_500.0, 1.0),
                 ],
                 [line(2500.0, 0.18), none, line(2620.0, 0.037), line(36_000.0, 1.0)],
