@@ -421,7 +421,7 @@ impl Peer<'_> {
                 self.offers += 1;
                 self.progress(1, u64::from(written));
                 let place = (region as u64) << 56 | 1 << 40;
-                self.describe(9, 0, length(len) + u64::from(written), place, &[self.offers]);
+                self.describe(9, 0, length(len) + u64::from(written), place, &[self.offers | (self.offers & 1) << 32]);
             }
         }
     }

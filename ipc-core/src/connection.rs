@@ -43,9 +43,9 @@ impl Connection {
 
     /// Believes the peer: from here on messages deref to `[u8]`, and reservations to `[MaybeUninit<u8>]`.
     ///
-    /// Headers and positions are checked as before; only the bytes of messages are believed to stay as they were sent. Regions that
-    /// our arena grows by from now on are not sealed against writing by the peer: where both sides share a core, some processors pass
-    /// messages in such memory up to a quarter faster.
+    /// Headers and positions are checked as before; only the bytes of messages are believed to stay as they were sent. Regions
+    /// for loans that our arena grows by from now on are not sealed against writing by the peer: some processors pass messages in such
+    /// memory up to a quarter faster. (Copies lie in such regions with any peer: nobody looks at them again on this side.)
     ///
     /// # Safety
     /// As long as the connection, a message held from it or a loan detached from it lives, the peer does not write to the bytes of a

@@ -259,6 +259,7 @@ pub const LAYOUT_HASH: u64 = fnv1a(&[
     core::mem::offset_of!(exchange::Exchange, taken) as u64,
     exchange::OFFER_CHUNK,
     exchange::OFFER_CHUNKS,
+    exchange::OFFER_BACKWARD,
     SEGMENT_HEADER_SIZE,
     core::mem::offset_of!(SegmentHeader, to_server_capacity) as u64,
     cfg!(target_endian = "big") as u64,

@@ -12,7 +12,7 @@ use crate::os::segment::Segment;
 use crate::os::timer::Timer;
 use crate::ring::{PrivateRing, RingMemory, Violation};
 use crate::sender::Coalescing;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::terms::{Credit, Mode};
 use core::ptr::NonNull;
 use rustix::net::Shutdown;
@@ -83,6 +83,8 @@ pub(crate) struct Link {
     /// for both.
     usable: AtomicU64,
     pub(crate) barrier: Barrier,
+    /// The last offer that was received here came from its end on: what both halves know of this process's caches. A hint.
+    pub(crate) received_backward: AtomicBool,
     violation: OnceLock<Violation>,
     /// Returns this connection's share of its listener's limits when it is dropped.
     _lease: Option<Box<dyn Any + Send + Sync>>,
@@ -116,6 +118,7 @@ impl Link {
             usable: AtomicU64::new(owner.generation()),
             owner,
             barrier,
+            received_backward: AtomicBool::new(false),
             violation: OnceLock::new(),
             _lease: parts.lease,
         })

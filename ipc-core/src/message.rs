@@ -39,7 +39,7 @@ mod sealed {
     use crate::os::region::Readers;
 
     pub trait Sealed {
-        /// What the receiver of our arena may do with it.
+        /// What the receiver of a loan may do with its bytes.
         #[doc(hidden)]
         const READERS: Readers;
     }
@@ -47,7 +47,7 @@ mod sealed {
         const READERS: Readers = Readers::ReadOnly;
     }
     impl Sealed for super::Trusted {
-        const READERS: Readers = Readers::Believed;
+        const READERS: Readers = Readers::MayWrite;
     }
 }
 

@@ -4,9 +4,13 @@
 //! hint, and [`RingBytes`], the byte area of a ring. No other algorithm says `cfg(loom)`;
 //! elsewhere it only chooses between tests and models.
 
+#[cfg(all(feature = "std", not(loom)))]
+pub(crate) use core::sync::atomic::AtomicBool;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(all(feature = "std", loom))]
+pub(crate) use loom::sync::atomic::AtomicBool;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 

@@ -21,8 +21,9 @@ fn pair_of(mode: Mode) -> (Connection, Connection) {
     pair(ListenOptions::new(), ConnectOptions::new().mode(mode))
 }
 
+/// Bytes that do not repeat: a page or a chunk in the place of another is seen.
 fn content(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ seed) as u8).collect()
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed as u8).collect()
 }
 
 const SIZES: [usize; 12] = [0, 1, 64, 4096, 16_383, 65_520, 65_529, 100_000, 1 << 20, (1 << 20) + 1, 3 << 20, 16 << 20];
@@ -159,7 +160,7 @@ fn a_trim_that_finds_no_room_in_the_ring_gives_nothing_back() {
     while client.try_send(&[0; 8]).is_ok() {}
     assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 0);
     while server.try_recv().unwrap().is_some() {}
-    assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 64 << 20);
+    assert_eq!(client.sender().trim(Duration::ZERO).unwrap(), 32 << 20);
 }
 
 #[test]
@@ -192,21 +193,19 @@ fn rights_at(bytes: *const u8) -> String {
     line.split(' ').nth(1).unwrap().into()
 }
 
-/// A receiver can write to an arena if its owner believed it before the region was made, and not otherwise.
+/// A loan's receiver can write to it if the sender believed it before, and not otherwise: the sender has a slice over it.
 #[test]
-fn an_arena_is_sealed_against_its_receiver_unless_that_is_believed() {
+fn loans_are_sealed_against_their_receiver_unless_that_is_believed() {
     let (mut near, mut far) = pair_of(Mode::Auto);
     let sent = |near: &mut Connection| near.sender().loan(1 << 20).unwrap().send().unwrap();
     sent(&mut near);
     assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "r--s");
-    // SAFETY: both sides are this test, which writes to loans alone.
-    let mut near = unsafe { near.trust_peer() };
-    // What was sealed stays so.
-    near.sender().loan(1 << 20).unwrap().send().unwrap();
+    // A copy, which nobody here looks at again, does not lie among loans, and no loan among copies.
+    near.send(&content(1 << 20, 1)).unwrap();
+    assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "rw-s");
+    sent(&mut near);
     assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "r--s");
-    // Here the peer is believed before the first one is made.
-    let (near, mut far) = pair_of(Mode::Auto);
-    // SAFETY: as above.
+    // SAFETY: both sides are this test, which writes to loans alone.
     let mut near = unsafe { near.trust_peer() };
     let mut loan = near.sender().loan(1 << 20).unwrap();
     loan[..8].copy_from_slice(b"in place");
@@ -214,6 +213,107 @@ fn an_arena_is_sealed_against_its_receiver_unless_that_is_believed() {
     let message = far.recv().unwrap();
     assert_eq!(rights_at(message.as_ptr()), "rw-s");
     assert_eq!(&message.to_vec()[..8], b"in place");
+}
+
+/// Fills an arena of `bytes` with copies of 3 MiB that are held: how many lie where their receiver could write, and how many elsewhere.
+fn copies_in(bytes: u64, trusts: bool) -> (usize, usize) {
+    let mut credit = Credit::default();
+    credit.arena = bytes;
+    let (near, mut far) = pair(ListenOptions::new(), ConnectOptions::new().credit(credit));
+    let (message, mut rights) = (content(3 << 20, 1), Vec::new());
+    fn fill<T: ipc_core::Trust>(
+        near: &mut Connection<T>,
+        far: &mut Connection,
+        message: &[u8],
+        rights: &mut Vec<String>,
+    ) {
+        let mut held = Vec::new();
+        while near.sender().try_send(message).is_ok() {
+            held.push(far.recv().unwrap().hold());
+        }
+        rights.extend(held.iter().map(|held| rights_at(held.as_ptr())));
+    }
+    if trusts {
+        // SAFETY: both sides are this test, which writes nowhere.
+        fill(&mut unsafe { near.trust_peer() }, &mut far, &message, &mut rights);
+    } else {
+        let mut near = near;
+        fill(&mut near, &mut far, &message, &mut rights);
+    }
+    let open = rights.iter().position(|rights| rights == "r--s").unwrap_or(rights.len());
+    assert!(rights[open..].iter().all(|rights| rights == "r--s"), "{rights:?}");
+    (open, rights.len() - open)
+}
+
+/// Copies have an eighth of an arena to themselves, and share the rest of it with loans.
+#[test]
+fn copies_fill_their_share_of_an_arena_and_then_the_rest() {
+    assert_eq!(copies_in(64 << 20, false), (2, 18));
+    assert_eq!(copies_in(31 << 20, false), (0, 10));
+    assert_eq!(copies_in(64 << 20, true), (21, 0));
+}
+
+/// Copies took regions as large as those of loans: one small copy that was held kept a long loan out for good.
+#[test]
+fn a_copy_that_is_held_keeps_no_long_loan_out() {
+    let (mut near, mut far) = pair_of(Mode::Auto);
+    near.send(&content(100_000, 1)).unwrap();
+    let copy = far.recv().unwrap().hold();
+    near.sender().loan(100_000).unwrap().send().unwrap();
+    let loan = far.recv().unwrap().hold();
+    near.sender().try_loan(150 << 20).unwrap().send().unwrap();
+    assert_eq!(far.recv().unwrap().len(), 150 << 20);
+    assert_eq!((copy.len(), loan.len()), (100_000, 100_000));
+}
+
+/// A sender whose arena is sealed and full of room when it believes its peer goes on in that room.
+#[test]
+fn who_believes_late_uses_the_arena_that_is_there() {
+    let mut credit = Credit::default();
+    credit.arena = 64 << 20;
+    let (mut near, mut far) = pair(ListenOptions::new(), ConnectOptions::new().credit(credit));
+    near.send(&content(1 << 20, 1)).unwrap();
+    near.sender().loan(1 << 20).unwrap().send().unwrap();
+    for _ in 0..2 {
+        assert_eq!(far.recv().unwrap().len(), 1 << 20);
+    }
+    assert_eq!(near.sender().arena().size, 64 << 20);
+    // SAFETY: both sides are this test, which writes to loans alone.
+    let mut near = unsafe { near.trust_peer() };
+    for _ in 0..3 {
+        near.sender().try_loan(20 << 20).unwrap().send().unwrap();
+        assert_eq!(rights_at(far.recv().unwrap().as_ptr()), "r--s");
+    }
+}
+
+/// Messages that go from their end on, or from their beginning on, are the same: of lengths around a chunk's and of such as are too long
+/// to go backwards, answered and not.
+#[test]
+fn an_offered_message_arrives_whole_from_either_end() {
+    const CHUNK: usize = 64 << 10;
+    for len in [3 << 20, (3 << 20) + 1, (4 << 20) - 1, 50 * CHUNK + CHUNK / 2, (8 << 20) - 1, 8 << 20] {
+        let (mut near, mut far) = pair_of(Mode::Auto);
+        let answering = std::thread::spawn(move || {
+            let mut buffer = vec![0; len];
+            for number in 0..6 {
+                assert_eq!(far.recv_into(&mut buffer).unwrap(), len);
+                assert_eq!(buffer, content(len, number));
+                // Answers come the other way round, those of one in three not at all.
+                if number % 3 != 0 {
+                    far.send(&content(len, number + 100)).unwrap();
+                }
+            }
+        });
+        let mut buffer = vec![0; len];
+        for number in 0..6 {
+            near.send(&content(len, number)).unwrap();
+            if number % 3 != 0 {
+                assert_eq!(near.recv_into(&mut buffer).unwrap(), len);
+                assert_eq!(buffer, content(len, number + 100));
+            }
+        }
+        answering.join().unwrap();
+    }
 }
 
 /// A window is worth no wait: who holds the room for it may be waiting for the very message.

@@ -12,7 +12,8 @@ use ipc_tests::raw::{
 };
 use ipc_tests::{HangGuard, Language, Scratch, in_each_language, peer, system};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::SealFlags;
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fstat};
+use rustix::io::{pread, pwrite};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -550,7 +551,7 @@ fn an_offer_that_cannot_be_one_is_refused() {
     let window = 1 << 20;
     let offer = Descriptor { kind: kind::OFFER, length: 1 << 20, ..Descriptor::default() };
     let with = |descriptor: Descriptor, number: u64| [&descriptor.words()[..], &[number]].concat();
-    for number in [1 << 32, u64::MAX] {
+    for number in [2 << 32, u64::MAX] {
         complains_of("number of an offer", number, |pen| {
             pen.region(0);
             pen.record(DESCRIBED, 24, &with(offer, number));
@@ -712,6 +713,47 @@ fn blocks_that_the_peer_does_not_have_are_not_taken_back() {
         let receiving = server.recv().map(drop);
         assert!(matches!(receiving, Err(RecvError::Violation(same)) if same == violation));
     }
+}
+
+/// The next region that a server tells of.
+fn next_region(hostile: &RawConnection) -> OwnedFd {
+    let (bytes, mut fds) = raw::receive(&hostile.files).unwrap();
+    assert_eq!((bytes.as_slice(), fds.len()), (FILES, 1));
+    fds.remove(0)
+}
+
+/// Copies lie where their receiver can write: nobody here looks at them again. Loans, which are slices, lie where it cannot.
+#[test]
+fn a_receiver_that_writes_to_copies_or_takes_their_pages_away_harms_itself_alone() {
+    let _guard = HangGuard::new(60);
+    let scratch = Scratch::new();
+    let (mut server, hostile) = server_and_raw(&scratch);
+    server.sender().set_route(Override::Lane(Lane::Arena)).unwrap();
+    server.send(&[1; 200_000]).unwrap();
+    let copies = next_region(&hostile);
+    // The region's record is before those of messages; block 0 is what the first lies in, block 1 the second.
+    let second = hostile.to_client() + control::DATA + 48;
+    let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    pwrite(&copies, &[0xff; 1 << 20], 0).unwrap();
+    fallocate(&copies, holes, 0, 1 << 20).unwrap();
+    assert_eq!(fstat(&copies).unwrap().st_blocks, 0);
+    server.send(&[2; 200_000]).unwrap();
+    let place = hostile.read(second + 16);
+    let mut found = vec![0; 200_000];
+    pread(&copies, &mut found, (place & 0xff_ffff_ffff) * 128).unwrap();
+    assert!(found.iter().all(|byte| *byte == 2), "what is sent later lies there whole");
+    // What it writes to a message it can have back as well.
+    pwrite(&copies, &[0xff; 1 << 20], 0).unwrap();
+    assert_eq!(server.undelivered().unwrap(), [vec![0xff; 200_000], vec![0xff; 200_000]]);
+
+    let mut loan = server.sender().loan(200_000).unwrap();
+    let loans = next_region(&hostile);
+    assert!(fallocate(&loans, holes, 0, 1 << 20).is_err());
+    assert!(pwrite(&loans, &[0xff], 0).is_err());
+    loan.fill(3);
+    loan.send().unwrap();
+    pread(&loans, &mut found, 0).unwrap();
+    assert!(found.iter().all(|byte| *byte == 3));
 }
 
 #[test]

@@ -168,10 +168,11 @@ fn regions_that_are_not_needed_go_back_to_the_system_on_both_sides(language: Lan
     let (_scratch, mut peer, mut server) = with_keeper(language);
     let (fixed, message) = (system::mapped_by(peer.id()), vec![3; 40 << 20]);
     let sender = server.sender();
-    // A region of 64 MiB has room for one of them, not for two.
+    // A region of 64 MiB has room for one of them, not for two; what copies have to themselves, for none. Without a deadline a window
+    // would come first.
     for count in 1..=3 {
         peer.say("hold 1");
-        sender.send(&message).unwrap();
+        sender.send_timeout(&message, SOON).unwrap();
         peer.expect(&format!("held {count}"));
         peer.say("mapped");
         assert_eq!(peer.expect("mapped"), (count * (64 << 20)).to_string());

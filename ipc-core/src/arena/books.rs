@@ -6,6 +6,7 @@ use super::lender::Lent;
 use super::warm::{MAX_WARM, Ready, Warm};
 use crate::layout::descriptor::{Place, UNIT};
 use crate::layout::exchange::BLOCKS;
+use crate::os::region::Readers;
 use core::ptr::NonNull;
 use offset_allocator::{Allocation, Allocator};
 use std::boxed::Box;
@@ -30,16 +31,18 @@ struct Block {
     part: Option<Allocation>,
     units: u32,
     state: State,
+    readers: Readers,
 }
 
 impl Block {
-    const FREE: Self = Self { ready: None, part: None, units: 0, state: State::Free };
+    const FREE: Self = Self { ready: None, part: None, units: 0, state: State::Free, readers: Readers::ReadOnly };
 }
 
 /// The books of one region.
 struct Region {
     /// Where its bytes begin in this process.
     start: NonNull<u8>,
+    readers: Readers,
     parts: Allocator,
     units: u32,
     /// Units that are lent, or warm.
@@ -76,7 +79,8 @@ pub(super) struct Books {
     blocks: Box<[Block; BLOCKS as usize]>,
     /// Numbers of free blocks; the last one is lent next.
     free: Vec<u16>,
-    warm: Warm,
+    /// Those of each kind of region.
+    warm: [Warm; Readers::ALL.len()],
     regions: Vec<Option<Region>>,
 }
 
@@ -84,7 +88,7 @@ impl Books {
     pub(super) fn new() -> Self {
         let free = (0..BLOCKS as u16).rev().collect();
         let blocks = Box::new([Block::FREE; BLOCKS as usize]);
-        Self { blocks, free, warm: Warm::new(), regions: Vec::new() }
+        Self { blocks, free, warm: Readers::ALL.map(|_| Warm::new()), regions: Vec::new() }
     }
 
     #[inline(always)]
@@ -92,15 +96,20 @@ impl Books {
         &mut self.blocks[usize::from(number) % BLOCKS as usize]
     }
 
+    #[inline(always)]
+    fn warm(&mut self, readers: Readers) -> &mut Warm {
+        &mut self.warm[readers as usize]
+    }
+
     /// Adds a region of `bytes`, a multiple of [`UNIT`] below 2^32 units, that begins at `start` in this process.
-    pub(super) fn add(&mut self, region: usize, start: NonNull<u8>, bytes: u64) {
+    pub(super) fn add(&mut self, region: usize, start: NonNull<u8>, bytes: u64, readers: Readers) {
         let units = (bytes / UNIT) as u32;
         // A block needs a node, and so does each gap between two blocks.
         let parts = Allocator::with_max_allocs(units, 2 * BLOCKS as u32 + 8);
         if self.regions.len() <= region {
             self.regions.resize_with(region + 1, || None);
         }
-        self.regions[region] = Some(Region { start, parts, units, used: 0 });
+        self.regions[region] = Some(Region { start, readers, parts, units, used: 0 });
     }
 
     /// Forgets a region.
@@ -119,46 +128,58 @@ impl Books {
     /// Lends a block of at least `len` bytes, if there is room.
     #[cfg(all(test, not(loom)))]
     fn lend(&mut self, len: u64) -> Option<Lent> {
-        let warm = self.lend_warm(len);
-        warm.or_else(|| Some(self.lend_cold(Self::units(len)?)?.lent))
+        self.lend_as(len, Readers::ReadOnly)
+    }
+
+    #[cfg(all(test, not(loom)))]
+    fn lend_as(&mut self, len: u64, readers: Readers) -> Option<Lent> {
+        let warm = self.lend_warm(len, readers);
+        warm.or_else(|| Some(self.lend_cold(Self::units(len)?, readers)?.lent))
     }
 
     /// Lends a block that came back, if one is of about this many bytes. It lies where it lay.
     #[inline(always)]
-    pub(super) fn lend_warm(&mut self, len: u64) -> Option<Lent> {
-        let lent = self.warm.take(len)?;
+    pub(super) fn lend_warm(&mut self, len: u64, readers: Readers) -> Option<Lent> {
+        let lent = self.warm(readers).take(len)?;
         self.block(lent.place.block()).state = State::Filling;
         Some(lent)
     }
 
     /// As [`Books::lend_warm`], the block that came back last.
-    pub(super) fn lend_last(&mut self, len: u64) -> Option<Lent> {
-        let lent = self.warm.take_last(len)?;
+    pub(super) fn lend_last(&mut self, len: u64, readers: Readers) -> Option<Lent> {
+        let lent = self.warm(readers).take_last(len)?;
         self.block(lent.place.block()).state = State::Filling;
         Some(lent)
     }
 
     /// The block that is lent next, if its size is asked for.
     #[inline(always)]
-    pub(super) fn next_warm(&self) -> Option<Lent> {
-        self.warm.next()
+    pub(super) fn next_warm(&self, readers: Readers) -> Option<Lent> {
+        self.warm[readers as usize].next()
     }
 
     /// Lends a new block, if there is room.
-    pub(super) fn lend_cold(&mut self, units: u32) -> Option<Cold> {
-        if let Some(part) = self.allocate(units) {
+    pub(super) fn lend_cold(&mut self, units: u32, readers: Readers) -> Option<Cold> {
+        if let Some(part) = self.allocate(units, readers) {
             return Some(part);
         }
-        if self.warm.len() == 0 {
+        if self.free.is_empty() {
+            self.cool();
+        } else if self.warm(readers).len() > 0 {
+            self.cool_all_of(readers);
+        } else {
             return None;
         }
-        self.cool();
-        self.allocate(units)
+        self.allocate(units, readers)
     }
 
     /// Gives warm blocks back to the allocator.
     pub(super) fn cool(&mut self) {
-        while let Some(lent) = self.warm.pop() {
+        Readers::ALL.into_iter().for_each(|readers| self.cool_all_of(readers));
+    }
+
+    fn cool_all_of(&mut self, readers: Readers) {
+        while let Some(lent) = self.warm(readers).pop() {
             self.cool_one(lent);
         }
     }
@@ -173,11 +194,11 @@ impl Books {
         }
     }
 
-    fn allocate(&mut self, units: u32) -> Option<Cold> {
+    fn allocate(&mut self, units: u32, readers: Readers) -> Option<Cold> {
         let number = *self.free.last()?;
         for (at, region) in self.regions.iter_mut().enumerate() {
             let Some(region) = region else { continue };
-            if region.units - region.used < units {
+            if region.readers != readers || region.units - region.used < units {
                 continue;
             }
             let Some(part) = region.parts.allocate(units) else { continue };
@@ -189,8 +210,8 @@ impl Books {
             // SAFETY: inside the region, which does not reach around the end of all addresses: not null.
             let start = unsafe { NonNull::new_unchecked(start) };
             let lent = Lent { place, start };
-            *self.block(number) =
-                Block { ready: Some(Ready::new(lent, units)), part: Some(part), units, state: State::Filling };
+            let (ready, state) = (Some(Ready::new(lent, units)), State::Filling);
+            *self.block(number) = Block { ready, part: Some(part), units, state, readers };
             return Some(Cold { lent, end });
         }
         None
@@ -233,19 +254,20 @@ impl Books {
 
     #[inline]
     fn release(&mut self, number: u16) {
-        if self.warm.len() == MAX_WARM {
-            self.cool_first();
-        }
         let block = self.block(number);
         block.state = State::Warm;
-        if let Some(ready) = block.ready {
-            self.warm.push(ready);
+        let (ready, readers) = (block.ready, block.readers);
+        if self.warm(readers).len() == MAX_WARM {
+            self.cool_first(readers);
+        }
+        if let Some(ready) = ready {
+            self.warm(readers).push(ready);
         }
     }
 
     #[inline(never)]
-    fn cool_first(&mut self) {
-        if let Some(oldest) = self.warm.pop() {
+    fn cool_first(&mut self, readers: Readers) {
+        if let Some(oldest) = self.warm(readers).pop() {
             self.cool_one(oldest);
         }
     }
@@ -280,7 +302,8 @@ impl Books {
     /// Blocks in use.
     #[inline]
     pub(super) fn lent(&self) -> u64 {
-        BLOCKS - self.free.len() as u64 - self.warm.len() as u64
+        let warm: usize = self.warm.iter().map(Warm::len).sum();
+        BLOCKS - self.free.len() as u64 - warm as u64
     }
 
     pub(super) fn is_unused(&self, region: usize) -> bool {
@@ -298,13 +321,15 @@ mod tests {
         #[test]
         fn lent_parts_never_overlap_and_everything_comes_back(steps in prop::collection::vec((0_u8..4, 0_u64..300_000, any::<u16>()), 1..400)) {
             let mut books = Books::new();
-            books.add(0, NonNull::dangling(), 1 << 20);
-            books.add(3, NonNull::dangling(), 512 << 10);
+            books.add(0, NonNull::dangling(), 1 << 20, Readers::ReadOnly);
+            books.add(3, NonNull::dangling(), 512 << 10, Readers::MayWrite);
             let mut lent: BTreeMap<u16, (Place, u64)> = BTreeMap::new();
             for (step, len, pick) in steps {
                 match step {
                     0 | 1 => {
-                        let Some(found) = books.lend(len) else { continue };
+                        let readers = Readers::ALL[usize::from(pick % 2)];
+                        let Some(found) = books.lend_as(len, readers) else { continue };
+                        prop_assert_eq!(found.place.region(), [0, 3][readers as usize]);
                         let size = [1 << 20, 0, 0, 512 << 10][usize::from(found.place.region())];
                         let start = found.place.unit() * UNIT;
                         prop_assert!(start + len <= size);
@@ -343,9 +368,10 @@ mod tests {
                 books.cancel(*number);
             }
             prop_assert_eq!((books.used(), books.lent()), (0, 0));
-            // The whole region is one piece again.
+            // Each region is one piece again.
             books.cool();
             prop_assert!(books.lend(1 << 20).is_some());
+            prop_assert!(books.lend_as(512 << 10, Readers::MayWrite).is_some());
         }
     }
 
@@ -354,7 +380,7 @@ mod tests {
         for units in (1..5000).chain([7812, 100_000, (1 << 21) - 1, 1 << 21]) {
             for (region, request) in [(class_above(units), units), (units, class_below(units))] {
                 let mut books = Books::new();
-                books.add(0, NonNull::dangling(), region * UNIT);
+                books.add(0, NonNull::dangling(), region * UNIT, Readers::ReadOnly);
                 assert!(books.lend(request * UNIT).is_some(), "{request} of {region} units");
             }
         }
@@ -363,7 +389,7 @@ mod tests {
     #[test]
     fn only_the_bytes_of_a_block_that_is_out_are_found_in_it() {
         let mut books = Books::new();
-        books.add(0, NonNull::dangling(), 1 << 20);
+        books.add(0, NonNull::dangling(), 1 << 20, Readers::ReadOnly);
         let place = books.lend(300).map(|lent| lent.place).unwrap();
         assert!(!books.is_out_with(place, 300));
         books.send(place.block());
@@ -380,23 +406,59 @@ mod tests {
     #[test]
     fn a_block_without_memory_is_not_kept_for_the_next_message() {
         let mut books = Books::new();
-        books.add(0, NonNull::dangling(), 1 << 20);
-        let Cold { lent, end } = books.lend_cold(8).unwrap();
+        books.add(0, NonNull::dangling(), 1 << 20, Readers::ReadOnly);
+        let Cold { lent, end } = books.lend_cold(8, Readers::ReadOnly).unwrap();
         assert_eq!((lent.place, end), (Place::new(0, 0, 0), 8 * UNIT));
         books.abandon(lent.place.block());
-        assert!(books.lend_warm(8 * UNIT).is_none());
+        assert!(books.lend_warm(8 * UNIT, Readers::ReadOnly).is_none());
         assert_eq!((books.used(), books.lent(), books.is_unused(0)), (0, 0, true));
         // As opposed to one that was merely not sent.
         let lent = books.lend(8 * UNIT).unwrap();
         books.cancel(lent.place.block());
         books.abandon(lent.place.block());
-        assert_eq!(books.lend_warm(8 * UNIT).map(|lent| lent.place), Some(lent.place));
+        assert_eq!(books.lend_warm(8 * UNIT, Readers::ReadOnly).map(|lent| lent.place), Some(lent.place));
+    }
+
+    /// Blocks of one kind of region are lent, and kept warm, apart from those of the other; numbers are for both.
+    #[test]
+    fn what_a_receiver_may_write_to_is_lent_to_nobody_who_asks_for_what_it_may_not() {
+        let mut books = Books::new();
+        for (region, readers) in [(0, Readers::MayWrite), (1, Readers::ReadOnly)] {
+            books.add(region, NonNull::dangling(), 64 << 20, readers);
+        }
+        let mut lent = Vec::new();
+        for readers in Readers::ALL {
+            let region = if readers == Readers::ReadOnly { 1 } else { 0 };
+            for _ in 0..2 {
+                let place = books.lend_cold(8, readers).unwrap().lent.place;
+                assert_eq!(place.region(), region);
+                lent.push(place.block());
+            }
+        }
+        lent.into_iter().for_each(|block| books.cancel(block));
+        for (readers, region) in [(Readers::ReadOnly, 1), (Readers::MayWrite, 0)] {
+            assert_eq!(books.next_warm(readers).map(|lent| lent.place.region()), Some(region));
+            assert_eq!(books.lend_last(8 * UNIT, readers).map(|lent| lent.place.region()), Some(region));
+            assert_eq!(books.lend_warm(8 * UNIT, readers).map(|lent| lent.place.region()), Some(region));
+            assert!(books.lend_warm(8 * UNIT, readers).is_none());
+        }
+        // Numbers that are kept warm by one kind are had by the other when there are no more.
+        let mut books = Books::new();
+        for (region, readers) in [(0, Readers::MayWrite), (1, Readers::ReadOnly)] {
+            books.add(region, NonNull::dangling(), 64 << 20, readers);
+        }
+        for _ in 0..BLOCKS {
+            assert!(books.lend_cold(1, Readers::MayWrite).is_some());
+        }
+        (0..3).for_each(|number| books.cancel(number));
+        assert!(books.lend_cold(1, Readers::ReadOnly).is_some());
+        assert_eq!(books.lent(), BLOCKS - 2);
     }
 
     #[test]
     fn no_more_blocks_are_lent_than_the_way_back_has_room_for() {
         let mut books = Books::new();
-        books.add(0, NonNull::dangling(), 64 << 20);
+        books.add(0, NonNull::dangling(), 64 << 20, Readers::ReadOnly);
         for _ in 0..BLOCKS {
             assert!(books.lend(1).is_some());
         }

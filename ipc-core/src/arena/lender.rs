@@ -22,6 +22,10 @@ use std::vec::Vec;
 
 /// Address space that an arena begins with and grows by, in bytes. Takes memory only where it is used.
 pub(crate) const REGION: u64 = 64 << 20;
+/// Copies have at most so many bytes to themselves, and at most one part in so many of the arena: a few times what goes round. What they hold
+/// there is not there for loans.
+const OPEN: u64 = 32 << 20;
+const OPEN_PART: u64 = 8;
 /// Blocks go round in this many bytes while the receiver keeps up, which a shared cache holds, ...
 const ROUND: u64 = 4 << 20;
 /// ... or in so many of them: as many words of returned blocks as a cache line has, so that it is fetched once for all.
@@ -70,7 +74,7 @@ pub(crate) enum Refused {
     /// As many blocks are in use as there can be.
     Blocks,
     /// There is no room, but the arena may grow by so many bytes.
-    Grow { bytes: u64 },
+    Grow { bytes: u64, readers: Readers },
     /// There is no room, but there would be if regions that lie idle were given up.
     Trim,
     /// It can never fit.
@@ -93,6 +97,7 @@ impl Dropped {
 
 struct Mapped {
     memory: Arc<Region>,
+    readers: Readers,
     /// When it was last seen in use.
     used: Instant,
 }
@@ -108,6 +113,9 @@ pub(crate) struct Lender {
     /// Bytes of all regions, and what they may grow to.
     size: u64,
     limit: u64,
+    /// The same, of those that their receiver may write to.
+    open: u64,
+    open_limit: u64,
     /// Blocks to be lent without waiting for one, since that was in vain, and after the next time it is.
     no_waits: u32,
     next_no_waits: u32,
@@ -133,6 +141,8 @@ impl Lender {
             regions: Vec::new(),
             size: 0,
             limit,
+            open: 0,
+            open_limit: if limit >= OPEN { OPEN.min(limit / OPEN_PART) / UNIT * UNIT } else { 0 },
             no_waits: 0,
             next_no_waits: 1,
             dropped: Arc::default(),
@@ -148,16 +158,35 @@ impl Lender {
 
     /// Lends a block of about `len` bytes that came back, if there is one.
     #[inline(always)]
-    pub(crate) fn lend_warm(&mut self, len: u64) -> Option<Lent> {
+    pub(crate) fn lend_warm(&mut self, len: u64, readers: Readers) -> Option<Lent> {
         // Its pages have memory since it was lent first.
-        self.books.lend_warm(len)
+        self.books.lend_warm(len, readers)
     }
 
-    /// Lends the block of about `len` bytes that came back last, if there is one. For a window, through which a message of many times its
-    /// size passes: always the same one, which the caches hold. Blocks that hold a message each are better lent in turns.
-    pub(crate) fn lend_again(&mut self, len: u64) -> Result<Option<Lent>, Violation> {
-        self.collect()?;
-        Ok(self.books.lend_last(len))
+    /// Lends the block of about `len` bytes that came back last, or else what is free in a region. For a window, through which a message of
+    /// many times its size passes: always the same one, which the caches hold, and none for which the arena grows, as the message itself
+    /// may need that room. Blocks that hold a message each are better lent in turns.
+    pub(crate) fn lend_again(&mut self, len: u64) -> Result<Option<Lent>, Refused> {
+        self.collect().map_err(Refused::Violation)?;
+        let kinds = [Readers::MayWrite, Readers::ReadOnly];
+        if let Some(lent) = kinds.into_iter().find_map(|readers| self.books.lend_last(len, readers)) {
+            return Ok(Some(lent));
+        }
+        let Some(units) = Books::units(len) else { return Ok(None) };
+        let cold = kinds.into_iter().find_map(|readers| self.books.lend_cold(units, readers));
+        cold.map(|cold| self.lent(cold)).transpose()
+    }
+
+    /// What the receiver of a block may do with it that is only copied into, since this side never looks at its bytes again, or of any block
+    /// if it is believed.
+    #[inline]
+    pub(crate) fn open_kind(&self) -> Readers {
+        if self.open_limit > 0 { Readers::MayWrite } else { Readers::ReadOnly }
+    }
+
+    /// The peer is believed: all that the arena can still grow by may be open.
+    pub(crate) fn open_the_rest(&mut self) {
+        self.open_limit = self.open + (self.limit - self.size);
     }
 
     /// Says whether so many blocks are out that those which came back are lent again, before others are lent.
@@ -174,8 +203,8 @@ impl Lender {
     /// # Errors
     /// As [`Lender::collect`].
     #[inline(always)]
-    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), Violation> {
-        match self.books.next_warm() {
+    pub(crate) fn prepare(&mut self, len: u64, readers: Readers) -> Result<(), Violation> {
+        match self.books.next_warm(readers) {
             Some(lent) => {
                 prefetch_write(lent.start.as_ptr());
                 Ok(())
@@ -189,25 +218,30 @@ impl Lender {
         if self.goes_round(len) { self.collect() } else { Ok(()) }
     }
 
-    /// Lends a block of `len` bytes. Its bytes hold whatever they held.
-    pub(crate) fn lend(&mut self, len: u64) -> Result<Lent, Refused> {
+    /// Lends a block of `len` bytes that its receiver may at most do this with: who does not mind that it writes does not mind that it
+    /// cannot, either. The bytes hold whatever they held.
+    pub(crate) fn lend(&mut self, len: u64, readers: Readers) -> Result<Lent, Refused> {
         let Some(units) = Books::units(len) else { return Err(Refused::TooLarge) };
-        if let Some(lent) = self.lend_warm(len) {
+        if let Some(lent) = self.lend_warm(len, readers) {
             return Ok(lent);
         }
         if self.goes_round(len) {
             self.collect().map_err(Refused::Violation)?;
-            if let Some(lent) = self.lend_warm(len) {
-                return Ok(lent);
-            }
-            if len >= WAIT_FROM && self.await_warm(len)? {
-                return self.lend(len);
+            loop {
+                let sealed =
+                    |this: &mut Self| (readers == Readers::MayWrite).then(|| this.lend_warm(len, Readers::ReadOnly));
+                if let Some(lent) = self.lend_warm(len, readers).or_else(|| sealed(self)?) {
+                    return Ok(lent);
+                }
+                if len < WAIT_FROM || !self.await_warm(len)? {
+                    break;
+                }
             }
         }
-        if let Some(cold) = self.books.lend_cold(units) {
+        if let Some(cold) = self.books.lend_cold(units, readers) {
             return self.lent(cold);
         }
-        self.lend_late(len)
+        self.lend_late(len, readers)
     }
 
     /// Waits shortly for a block to come back: some times as long as the receiver reads one. A sender that runs far ahead instead writes to
@@ -232,9 +266,9 @@ impl Lender {
     }
 
     #[cold]
-    fn lend_late(&mut self, len: u64) -> Result<Lent, Refused> {
+    fn lend_late(&mut self, len: u64, readers: Readers) -> Result<Lent, Refused> {
         self.collect().map_err(Refused::Violation)?;
-        if let Some(cold) = Books::units(len).and_then(|units| self.books.lend_cold(units)) {
+        if let Some(cold) = Books::units(len).and_then(|units| self.books.lend_cold(units, readers)) {
             return self.lent(cold);
         }
         if len > max_block(self.limit) {
@@ -243,14 +277,27 @@ impl Lender {
         if self.books.lent() == BLOCKS {
             return Err(Refused::Blocks);
         }
-        if let Some(bytes) = self.growth(len, self.limit - self.size) {
-            return Err(Refused::Grow { bytes });
+        if let Some(bytes) = self.growth(len, self.left(readers)) {
+            return Err(Refused::Grow { bytes, readers });
+        }
+        if readers == Readers::MayWrite {
+            // Sealed is as good, but for speed: its memory is for both.
+            return self.lend(len, Readers::ReadOnly);
         }
         let idle = self.idle_bytes();
         if idle > 0 && self.growth(len, self.limit - self.size + idle).is_some() {
             return Err(Refused::Trim);
         }
         Err(Refused::Full { needed: len, free: self.limit.saturating_sub(self.books.used()) })
+    }
+
+    /// Bytes that the arena may grow by.
+    fn left(&self, readers: Readers) -> u64 {
+        let left = self.limit - self.size;
+        match readers {
+            Readers::ReadOnly => left,
+            Readers::MayWrite => left.min(self.open_limit.saturating_sub(self.open)),
+        }
     }
 
     /// Bytes of regions of which nothing is lent.
@@ -293,16 +340,18 @@ impl Lender {
     }
 
     /// Adds a region that the peer has been told of.
-    pub(crate) fn add(&mut self, number: u8, region: Region) {
+    pub(crate) fn add(&mut self, number: u8, region: Region, readers: Readers) {
         let at = usize::from(number);
         // SAFETY: the first byte of a mapping, so not null.
         let start = unsafe { NonNull::new_unchecked(region.pointer(0)) };
-        self.books.add(at, start, region.size());
-        self.size += region.size();
+        let size = region.size();
+        self.books.add(at, start, size, readers);
+        self.size += size;
+        self.open += if readers == Readers::MayWrite { size } else { 0 };
         if self.regions.len() <= at {
             self.regions.resize_with(at + 1, || None);
         }
-        self.regions[at] = Some(Mapped { memory: Arc::new(region), used: Instant::now() });
+        self.regions[at] = Some(Mapped { memory: Arc::new(region), readers, used: Instant::now() });
     }
 
     /// A region that nothing was lent from for so long that it should be given up.
@@ -331,7 +380,9 @@ impl Lender {
         if let Some(slot) = self.regions.get_mut(at)
             && let Some(region) = slot.take()
         {
-            self.size -= region.memory.size();
+            let size = region.memory.size();
+            self.size -= size;
+            self.open -= if region.readers == Readers::MayWrite { size } else { 0 };
             self.books.remove(at);
         }
     }

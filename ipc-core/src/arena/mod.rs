@@ -1,7 +1,7 @@
 //! The arena: blocks of shared memory for messages that are too large, or too long-lived, for the ring.
 //!
 //! The sender lends blocks and keeps all books about them in memory of its own; shared memory holds bytes of messages, the ring of
-//! returned blocks and the progress of copies. The receiver only reads the arena, and gives blocks back in any order.
+//! returned blocks and the progress of copies. The receiver reads the arena, can write only where copies lie, and gives blocks back in any order.
 //!
 //! Promise: whatever a peer writes, a block is never lent twice and no byte outside of the arena is read. Refusal: nothing here sends,
 //! waits or wakes.

@@ -15,7 +15,9 @@
 use super::progress;
 use crate::ring::Violation;
 use crate::sync::{AtomicU64, Ordering};
+use core::ops::Range;
 
+use crate::layout::exchange::OFFER_BACKWARD as BACKWARD;
 /// Bytes between two words of progress, and how many chunks the window holds.
 pub(crate) use crate::layout::exchange::{OFFER_CHUNK as CHUNK, OFFER_CHUNKS as CHUNKS};
 /// Bytes in the window.
@@ -27,6 +29,46 @@ const DECLINED: u64 = u32::MAX as u64;
 /// Chunks in a message of `length` bytes.
 pub(crate) const fn chunks(length: u64) -> u64 {
     length.div_ceil(CHUNK)
+}
+
+/// Which end of a message is handed over first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Forward,
+    Backward,
+}
+
+impl Order {
+    /// The bytes of a message of `length` bytes that are chunk number `chunk` in this order.
+    pub(crate) fn bytes(self, chunk: u64, length: u64) -> Range<u64> {
+        let (start, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(length));
+        match self {
+            Self::Forward => start..end,
+            Self::Backward => length - end..length - start,
+        }
+    }
+}
+
+/// What the record of an offer says of it beside its descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) number: u32,
+    pub(crate) order: Order,
+}
+
+impl Terms {
+    pub(crate) fn encode(self) -> u64 {
+        u64::from(self.number) | if self.order == Order::Backward { BACKWARD } else { 0 }
+    }
+
+    pub(crate) fn decode(word: u64) -> Result<Self, Violation> {
+        let max = BACKWARD | u64::from(u32::MAX);
+        if word > max {
+            return Err(Violation { field: "number of an offer", value: word, min: 0, max });
+        }
+        let order = if word & BACKWARD == 0 { Order::Forward } else { Order::Backward };
+        Ok(Self { number: word as u32, order })
+    }
 }
 
 /// What the receiver has made of an offer.
@@ -87,5 +129,40 @@ pub(crate) fn taken(word: u64, number: u32, known: u64, chunks: u64) -> Result<T
         DECLINED => Ok(Taken::Declined),
         read if (known..=chunks).contains(&read) => Ok(Taken::Chunks(read)),
         value => Err(Violation { field: "chunks read of an offer", value, min: known, max: chunks }),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn the_chunks_of_either_order_are_the_message() {
+        for length in [1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7] {
+            let ranges = |order: Order| (0..chunks(length)).map(move |chunk| order.bytes(chunk, length));
+            let forward: Vec<_> = ranges(Order::Forward).collect();
+            assert_eq!((forward[0].start, forward[forward.len() - 1].end), (0, length));
+            assert!(forward.windows(2).all(|two| two[0].end == two[1].start));
+            // The same seen from the end: chunk by chunk as long, so that both count the same bytes.
+            let mirrored = ranges(Order::Backward).map(|range| length - range.end..length - range.start);
+            assert_eq!(forward, mirrored.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn terms_are_what_was_encoded_or_none() {
+        for number in [0, 1, u32::MAX] {
+            for order in [Order::Forward, Order::Backward] {
+                let terms = Terms { number, order };
+                assert_eq!(Terms::decode(terms.encode()), Ok(terms));
+            }
+        }
+        for word in [1 << 33, u64::MAX] {
+            assert_eq!(
+                Terms::decode(word).map_err(|violation| (violation.value, violation.max)),
+                Err((word, (2 << 32) - 1))
+            );
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) const SIZE: u64 = 28 << 10;
 /// Bytes of a message that is offered between two words about it, and how many times that its window holds.
 pub(crate) const OFFER_CHUNK: u64 = 64 << 10;
 pub(crate) const OFFER_CHUNKS: u64 = 16;
+/// In the word behind the descriptor of an offer, beside its number: the message is handed over from its end on.
+pub(crate) const OFFER_BACKWARD: u64 = 1 << 32;
 
 /// The exchange area of one direction. All zeroes is the state of one that was never used.
 #[repr(C)]

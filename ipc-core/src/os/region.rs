@@ -1,7 +1,8 @@
 //! A region of an arena: memory that one side writes and the other side only reads.
 //!
-//! Promise: nobody can make it smaller; and unless its sender believes its peer, nobody can map it for writing once it is made. Pages take memory when they are first used, and a shortage then is an error, not a signal. Refusal: which bytes mean
-//! what is for the arena's books.
+//! Promise: nobody can make it smaller; nobody can map it for writing once it is made, unless its sender permits that. Pages take memory when
+//! they are first used, and a shortage then is an error, not a signal; a receiver that may write can take pages away again. Refusal: which
+//! bytes mean what is for the arena's books.
 
 use super::fork::GuardedFd;
 use super::segment::{self, SEALS, SegmentError, SegmentOptions};
@@ -20,9 +21,13 @@ const STEP: u64 = 256 << 10;
 pub enum Readers {
     /// Read it; the kernel sees to that.
     ReadOnly,
-    /// It could write to it, and is believed not to. Some processors are faster with pages that could be written, even if they never are:
-    /// docs/PERFORMANCE.md, "Lanes".
-    Believed,
+    /// It could write to it: it is believed not to, or what it finds there is nobody's business but its own. Some processors are faster with
+    /// pages that could be written, even if they never are: docs/PERFORMANCE.md, "Lanes".
+    MayWrite,
+}
+
+impl Readers {
+    pub(crate) const ALL: [Self; 2] = [Self::ReadOnly, Self::MayWrite];
 }
 
 /// A mapped region and the descriptor it was mapped from.
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn pages_are_mapped_as_their_sender_permits() {
-        for (readers, expected) in [(Readers::ReadOnly, "r--s"), (Readers::Believed, "rw-s")] {
+        for (readers, expected) in [(Readers::ReadOnly, "r--s"), (Readers::MayWrite, "rw-s")] {
             let region = Region::create("test", 1 << 20, readers).unwrap();
             let attached = Region::attach(region.as_fd().try_clone_to_owned().unwrap(), 1 << 20).unwrap();
             assert_eq!(rights(attached.pointer(0)), expected);
@@ -163,7 +168,7 @@ mod tests {
             assert!(rustix::fs::ftruncate(&region, 4096).is_err());
         }
         // A descriptor that was opened for reading permits no more, whatever the seals.
-        let region = Region::create("test", 1 << 20, Readers::Believed).unwrap();
+        let region = Region::create("test", 1 << 20, Readers::MayWrite).unwrap();
         let path = std::format!("/proc/self/fd/{}", region.as_fd().as_raw_fd());
         let attached = Region::attach(std::fs::File::open(path).unwrap().into(), 1 << 20).unwrap();
         assert_eq!(rights(attached.pointer(0)), "r--s");

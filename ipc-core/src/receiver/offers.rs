@@ -5,33 +5,28 @@
 
 use super::Receiver;
 use super::incoming::Growing;
-use crate::arena::offer::{self, CHUNK, CHUNKS, WINDOW};
+use crate::arena::offer::{self, CHUNK, CHUNKS, Order, Terms, WINDOW};
 use crate::error::RecvError;
 use crate::layout::descriptor::{Descriptor, Kind};
 use crate::link::Link;
 use crate::message::{Hold, Trust};
 use crate::os::bell::Deadline;
-use crate::ring::{Payload, Violation};
+use crate::ring::Payload;
+use crate::sync::Ordering;
 
 impl<T: Trust> Receiver<T> {
-    /// The number of an offer, which is checked.
-    pub(super) fn offer_number(&mut self, record: &Payload, descriptor: &Descriptor) -> Result<u32, RecvError> {
-        let number = record.third_word().unwrap_or(u64::MAX);
-        let checked = u32::try_from(number).map_err(|_| Violation {
-            field: "number of an offer",
-            value: number,
-            min: 0,
-            max: u32::MAX.into(),
-        });
-        let checked = self.check_kind(descriptor.kind).and(checked);
-        let checked = checked.and_then(|number| self.check_message(record, descriptor).map(|()| number));
+    /// What an offer says of itself, which is checked.
+    fn terms(&mut self, record: &Payload, descriptor: &Descriptor) -> Result<Terms, RecvError> {
+        let terms = Terms::decode(record.third_word().unwrap_or(u64::MAX));
+        let checked = self.check_kind(descriptor.kind).and(terms);
+        let checked = checked.and_then(|terms| self.check_message(record, descriptor).map(|()| terms));
         checked.map_err(|violation| self.condemn(violation))
     }
 
     /// An offer that nobody waits for with a buffer: the sender sends the message otherwise.
     pub(super) fn decline(&mut self, record: &Payload, descriptor: &Descriptor) -> Result<(), RecvError> {
-        let number = self.offer_number(record, descriptor)?;
-        self.end_offer(descriptor, Some(number));
+        let terms = self.terms(record, descriptor)?;
+        self.end_offer(descriptor, Some(terms.number));
         Ok(())
     }
 
@@ -49,7 +44,7 @@ impl<T: Trust> Receiver<T> {
     pub(super) fn take_offer(
         &mut self,
         descriptor: &Descriptor,
-        number: u32,
+        terms: Terms,
         target: &mut [u8],
         deadline: &impl Fn() -> Deadline,
         made: &mut Option<Deadline>,
@@ -57,7 +52,7 @@ impl<T: Trust> Receiver<T> {
         let found = self.incoming.borrower.find(descriptor.place, WINDOW);
         let window = found.map_err(|violation| self.condemn(violation))?;
         let Some(way_back) = self.incoming.way_back.clone() else { return Ok(false) };
-        let block = descriptor.place.block();
+        let (block, Terms { number, order }) = (descriptor.place.block(), terms);
         let (chunks, mut done, mut known) = (offer::chunks(descriptor.length), 0, 0);
         let say = |link: &Link, done| {
             offer::take(way_back.taken(block), number, done);
@@ -74,12 +69,12 @@ impl<T: Trust> Receiver<T> {
             };
             let ready = if written == descriptor.length { chunks } else { written / CHUNK };
             while done < ready {
-                let (start, end) = (done * CHUNK, ((done + 1) * CHUNK).min(descriptor.length));
-                let len = (end - start) as usize;
+                let bytes = order.bytes(done, descriptor.length);
                 // SAFETY: inside the window and the target; the sender has written the chunk and waits until it is read.
                 unsafe {
                     let source = window.add((done % CHUNKS * CHUNK) as usize);
-                    core::ptr::copy_nonoverlapping(source, target.as_mut_ptr().add(start as usize), len);
+                    let part = target.as_mut_ptr().add(bytes.start as usize);
+                    core::ptr::copy_nonoverlapping(source, part, (bytes.end - bytes.start) as usize);
                 }
                 done += 1;
                 if done < chunks {
@@ -91,6 +86,8 @@ impl<T: Trust> Receiver<T> {
                 self.incoming.growing_is_over();
                 self.release(1);
                 self.give_back_one(Hold::Block(descriptor.place));
+                // Relaxed: a hint, in which order our own sender finds its next message in the caches.
+                self.link.received_backward.store(order == Order::Backward, Ordering::Relaxed);
                 say(&self.link, done);
                 return Ok(true);
             }
@@ -119,14 +116,14 @@ impl<T: Trust> Receiver<T> {
         made: &mut Option<Deadline>,
     ) -> Result<Option<usize>, RecvError> {
         let descriptor = record.descriptor().map_err(|violation| self.condemn(violation))?;
-        let number = self.offer_number(record, &descriptor)?;
+        let terms = self.terms(record, &descriptor)?;
         // Looked at a second time: the peer may have written meanwhile.
         let len = descriptor.length as usize;
         let Some(target) = target.get_mut(..len) else {
-            self.end_offer(&descriptor, Some(number));
+            self.end_offer(&descriptor, Some(terms.number));
             return Ok(None);
         };
-        let taken = self.take_offer(&descriptor, number, target, deadline, made)?;
+        let taken = self.take_offer(&descriptor, terms, target, deadline, made)?;
         Ok(taken.then_some(len))
     }
 }

@@ -13,6 +13,7 @@ use crate::layout::Mark;
 use crate::layout::descriptor::{self, Descriptor, Kind, Place};
 use crate::message::Trust;
 use crate::os::bell::Deadline;
+use crate::os::region::Readers;
 use crate::router::Lane;
 use crate::sync::Ordering;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -37,7 +38,8 @@ impl<T: Trust> Sender<T> {
         patience: Patience,
     ) -> Result<(), SendError> {
         let mut made = None;
-        let lent = self.lend(content.len, patience, &mut made)?;
+        let readers = self.lanes.open_kind();
+        let lent = self.lend(content.len, readers, patience, &mut made)?;
         if let Err(error) = self.prepare_record(files, patience, &mut made) {
             self.cancel(lent);
             return Err(error);
@@ -131,11 +133,12 @@ impl<T: Trust> Sender<T> {
         }
     }
 
-    /// After a block was sent: what the next one needs, while this one is on its way. A violation is told by the next call.
+    /// After a loan was sent: what the next one needs, while this one is on its way. A violation is told by the next call.
     #[inline(always)]
-    pub(super) fn prepare_block(&mut self, len: u64) {
+    pub(super) fn prepare_next_loan(&mut self, len: u64) {
+        let readers = self.for_loans();
         if let Some(lender) = &mut self.lanes.lender
-            && let Err(violation) = lender.prepare(len)
+            && let Err(violation) = lender.prepare(len, readers)
         {
             self.link.condemn(violation);
         }
@@ -164,36 +167,57 @@ impl<T: Trust> Sender<T> {
         if files.is_empty() { Ok(()) } else { self.put_beside(files, patience, made) }
     }
 
+    /// What receivers may do with loans.
+    #[inline(always)]
+    pub(super) fn for_loans(&self) -> Readers {
+        match T::READERS {
+            Readers::ReadOnly => Readers::ReadOnly,
+            Readers::MayWrite => self.lanes.open_kind(),
+        }
+    }
+
     /// Lends a block; waits for one, or lets the arena grow.
     #[inline(always)]
     pub(super) fn lend(
         &mut self,
         len: u64,
+        readers: Readers,
         patience: Patience,
         made: &mut Option<Deadline>,
     ) -> Result<Lent, SendError> {
         self.lanes.lent += 1;
         if self.lanes.lent < TRIM_AFTER
             && let Some(lender) = &mut self.lanes.lender
-            && let Some(lent) = lender.lend_warm(len)
+            && let Some(lent) = lender.lend_warm(len, readers)
         {
             return Ok(lent);
         }
-        self.lend_slow(len, patience, made)
+        self.lend_slow(len, readers, patience, made)
     }
 
     #[inline(never)]
-    fn lend_slow(&mut self, len: u64, patience: Patience, made: &mut Option<Deadline>) -> Result<Lent, SendError> {
+    fn lend_slow(
+        &mut self,
+        len: u64,
+        mut readers: Readers,
+        patience: Patience,
+        made: &mut Option<Deadline>,
+    ) -> Result<Lent, SendError> {
         if self.lanes.lent >= TRIM_AFTER {
             self.lanes.lent = 0;
             self.trim_regions(None, Patience::None, &mut None)?;
         }
         loop {
             let Some(lender) = &mut self.lanes.lender else { return Err(self.no_lane(Lane::Arena, len)) };
-            let shortage = match lender.lend(len) {
+            let shortage = match lender.lend(len, readers) {
                 Ok(lent) => return Ok(lent),
-                Err(Refused::Grow { bytes }) => {
-                    self.grow(len, bytes, patience, made)?;
+                Err(Refused::Grow { bytes, readers: kind }) => {
+                    match self.grow(len, bytes, kind, patience, made) {
+                        Ok(()) => {}
+                        // No descriptor for another region, say: there may be room in a sealed one.
+                        Err(_) if kind == Readers::MayWrite => readers = Readers::ReadOnly,
+                        Err(error) => return Err(error),
+                    }
                     continue;
                 }
                 Err(Refused::Trim) => {
@@ -221,18 +245,19 @@ impl<T: Trust> Sender<T> {
         &mut self,
         len: u64,
         bytes: u64,
+        readers: Readers,
         patience: Patience,
         made: &mut Option<Deadline>,
     ) -> Result<(), SendError> {
         let Some(lender) = &self.lanes.lender else { return Ok(()) };
-        let (number, region) = lender.grow(bytes, T::READERS).map_err(|error| no_memory(len, error))?;
+        let (number, region) = lender.grow(bytes, readers).map_err(|error| no_memory(len, error))?;
         self.prepare_record(&[region.as_fd()], patience, made)?;
         let mut descriptor = Descriptor::new(Kind::Region, region.size());
         descriptor.place = Place::of_region(number);
         descriptor.files = 1;
         self.publish_described(&descriptor, 0);
         if let Some(lender) = &mut self.lanes.lender {
-            lender.add(number, region);
+            lender.add(number, region, readers);
         }
         Ok(())
     }

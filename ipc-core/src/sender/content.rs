@@ -2,6 +2,8 @@
 //!
 //! Promise: pieces come out in order and together are the message. Refusal: it owns nothing.
 
+use core::ops::Range;
+
 /// One message, to be sent.
 pub(super) struct Content<'m> {
     one: [&'m [u8]; 1],
@@ -23,10 +25,10 @@ impl<'m> Content<'m> {
     }
 
     /// # Safety
-    /// `target` has room for the bytes from `start` to `end`, and belongs to the caller.
-    pub(super) unsafe fn copy_range(&self, start: u64, end: u64, target: *mut u8) {
+    /// `target` has room for the bytes of the range, and belongs to the caller.
+    pub(super) unsafe fn copy_range(&self, range: Range<u64>, target: *mut u8) {
         let mut at = 0;
-        for piece in self.range(start, end) {
+        for piece in self.range(range.start, range.end) {
             // SAFETY: the pieces together are the range; the caller's promise.
             unsafe { core::ptr::copy_nonoverlapping(piece.as_ptr(), target.add(at), piece.len()) };
             at += piece.len();

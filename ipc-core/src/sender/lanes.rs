@@ -18,6 +18,7 @@ use crate::layout::exchange::BLOCKS;
 use crate::link::Link;
 use crate::message::Trust;
 use crate::os::carrier;
+use crate::os::region::Readers;
 use crate::ring::{Outlet, Producer, RingMemory, Violation};
 use crate::router::{Lane, Override, Router, RouterError};
 use rustix::fd::BorrowedFd;
@@ -136,6 +137,12 @@ impl Lanes {
 
     pub(super) fn lender_mut(&mut self) -> Option<&mut Lender> {
         self.lender.as_mut()
+    }
+
+    /// As [`Lender::open_kind`].
+    #[inline]
+    pub(super) fn open_kind(&self) -> Readers {
+        self.lender.as_ref().map_or(Readers::ReadOnly, Lender::open_kind)
     }
 
     /// The largest block that the arena can have, in bytes.

@@ -86,7 +86,7 @@ impl<T: Trust> Sender<T> {
         // None at all has no room for a message of no bytes either.
         let (lent, beside) = if len as u64 <= most && most > 0 {
             let mut made = None;
-            let lent = self.lend(len as u64, patience, &mut made)?;
+            let lent = self.lend(len as u64, self.for_loans(), patience, &mut made)?;
             // The record is claimed now, so that sending cannot fail later.
             if let Err(error) = self.prepare_loan(patience, &mut made) {
                 self.cancel(lent);
@@ -239,7 +239,7 @@ impl<'s, T: Trust> Loan<'s, T> {
             return Err(error);
         }
         this.sender.publish_loan(lent, len as u64);
-        this.sender.prepare_block(len as u64);
+        this.sender.prepare_next_loan(len as u64);
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl<T: Trust> Deref for Loan<'_, T> {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: valid for the capacity, initialised (shared memory always is), and nobody else writes there: the seals let nobody
-        // map the arena for writing, or `trust_peer` was promised.
+        // map the region for writing (an untrusted sender lends loans of such regions alone), or `trust_peer` was promised.
         unsafe { core::slice::from_raw_parts(self.lent.start.as_ptr(), self.len) }
     }
 }

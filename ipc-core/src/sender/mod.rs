@@ -85,7 +85,10 @@ impl<T: Trust> Sender<T> {
         Self { producer, waiter: Waiter::new(strategy), lanes, link, trust: PhantomData }
     }
 
-    pub(crate) fn into_trusted<U: Trust>(self) -> Sender<U> {
+    pub(crate) fn into_trusted<U: Trust>(mut self) -> Sender<U> {
+        if let Some(lender) = self.lanes.lender_mut() {
+            lender.open_the_rest();
+        }
         let this = core::mem::ManuallyDrop::new(self);
         // SAFETY: each field is moved out once, and the source is not dropped.
         unsafe {

@@ -7,8 +7,8 @@ use super::blocks::TRIM_AFTER;
 use super::content::Content;
 use super::need::{Need, Sending};
 use super::{Patience, Sender};
-use crate::arena::lender::Lent;
-use crate::arena::offer::{self, CHUNK, CHUNKS, Taken, WINDOW};
+use crate::arena::lender::{Lent, Refused};
+use crate::arena::offer::{self, CHUNK, CHUNKS, Order, Taken, Terms, WINDOW};
 use crate::arena::progress;
 use crate::error::SendError;
 use crate::layout::Mark;
@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// From this many bytes on a message is offered: it and the buffers around it leave the caches.
 const OFFER_FROM: u64 = 3 << 20;
+/// Below this many bytes the end of a message that is in a cache is worth beginning with. Longer ones are about as fast, or slower, so:
+/// docs/PERFORMANCE.md, "Lanes".
+const BACKWARD_BELOW: u64 = 8 << 20;
 /// How long a receiver may let an offer lie: long enough for one that sleeps to be woken.
 const PATIENCE: Duration = Duration::from_micros(500);
 /// Large messages that are sent otherwise after an offer that was not taken: the first number, and the most.
@@ -72,8 +75,8 @@ impl<T: Trust> Sender<T> {
             self.cancel(lent);
             return Err(error);
         }
-        let number = self.publish_offer(lent, content.len());
-        let taken = self.hand_over(content, lent, number);
+        let terms = self.publish_offer(lent, content.len());
+        let taken = self.hand_over(content, lent, terms);
         match taken {
             Ok(true) => {
                 self.producer.count_message();
@@ -97,18 +100,27 @@ impl<T: Trust> Sender<T> {
                     self.lanes.lent += 1;
                     return Ok(Some(lent));
                 }
-                Ok(None) => {}
-                Err(violation) => return Err(self.link.condemn(violation).into()),
+                Err(Refused::Violation(violation)) => return Err(self.link.condemn(violation).into()),
+                Ok(None) | Err(_) => {}
             }
         }
-        match self.lend(WINDOW, Patience::None, &mut None) {
+        let readers = self.lanes.open_kind();
+        match self.lend(WINDOW, readers, Patience::None, &mut None) {
             Ok(lent) => Ok(Some(lent)),
-            Err(SendError::WouldBlock { .. }) => Ok(None),
+            Err(SendError::WouldBlock { .. } | SendError::Memory { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn publish_offer(&mut self, lent: Lent, len: u64) -> u32 {
+    /// Which end of a message this process's caches hold more likely: the one that was written last, so the end, unless it is a message
+    /// that came from its end on and is answered in its own memory.
+    fn order(&self, len: u64) -> Order {
+        // Relaxed: a hint of our own receiver, for one answer.
+        let answers = self.link.received_backward.swap(false, Ordering::Relaxed);
+        if len < BACKWARD_BELOW && !answers { Order::Backward } else { Order::Forward }
+    }
+
+    fn publish_offer(&mut self, lent: Lent, len: u64) -> Terms {
         let number = self.lanes.offers.number.wrapping_add(1);
         self.lanes.offers.number = number;
         let mut descriptor = Descriptor::new(Kind::Offer, len);
@@ -118,17 +130,19 @@ impl<T: Trust> Sender<T> {
             lender.progress(lent.place).store(0, Ordering::Relaxed);
             lender.sent(lent.place);
         }
+        let terms = Terms { number, order: self.order(len) };
         let mut record = self.producer.reservation(OFFER_SIZE as usize);
         let [first, second] = descriptor.encode();
-        record.write_words([first, second, number.into()]);
+        record.write_words([first, second, terms.encode()]);
         let wake = record.publish_as(Mark::Described, 0).1;
         self.wake(wake);
-        number
+        terms
     }
 
     /// Writes the chunks, at most a window ahead of the receiver, and waits until it has read the last. From the record on the
     /// block is the receiver's to give back, whatever happens.
-    fn hand_over(&mut self, content: &Content<'_>, lent: Lent, number: u32) -> Result<bool, SendError> {
+    fn hand_over(&mut self, content: &Content<'_>, lent: Lent, terms: Terms) -> Result<bool, SendError> {
+        let Terms { number, order } = terms;
         let chunks = offer::chunks(content.len());
         let mut known = Taken::Nothing;
         for chunk in 0..=chunks {
@@ -154,11 +168,12 @@ impl<T: Trust> Sender<T> {
                 }
             }
             if chunk < chunks {
-                let (start, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(content.len()));
+                let bytes = order.bytes(chunk, content.len());
                 // SAFETY: inside the window; the receiver has read what this chunk writes over.
-                unsafe { content.copy_range(start, end, lent.start.as_ptr().add((chunk % CHUNKS * CHUNK) as usize)) };
+                unsafe { content.copy_range(bytes, lent.start.as_ptr().add((chunk % CHUNKS * CHUNK) as usize)) };
                 if let Some(lender) = self.lanes.lender() {
-                    progress::publish(lender.progress(lent.place), end);
+                    let written = ((chunk + 1) * CHUNK).min(content.len());
+                    progress::publish(lender.progress(lent.place), written);
                 }
                 let wake = self.producer.call_consumer();
                 self.wake(wake);
@@ -218,9 +233,10 @@ mod tests {
         let (mut near, _far) = pair(Mode::Auto).expect("a pair");
         let sender = near.sender();
         let (chunks, mut made) = (48, None);
-        let lent = sender.lend(WINDOW, Patience::Endless, &mut made).expect("a window");
+        let readers = sender.lanes.open_kind();
+        let lent = sender.lend(WINDOW, readers, Patience::Endless, &mut made).expect("a window");
         sender.claim(OFFER_SIZE as usize, Patience::Endless).expect("room");
-        let number = sender.publish_offer(lent, chunks * CHUNK);
+        let Terms { number, .. } = sender.publish_offer(lent, chunks * CHUNK);
         let mut known = Taken::Nothing;
         for said in [Taken::Chunks(0), Taken::Chunks(1), Taken::Chunks(chunks)] {
             let (word, still) = sender.look_at_offer(lent, number, known, chunks).expect("honest words");
@@ -231,6 +247,17 @@ mod tests {
             known = sender.look_at_offer(lent, number, known, chunks).expect("honest words").1;
             assert_eq!(known, said);
         }
+    }
+
+    /// From the end on, unless it is long, or answers one that came so; what follows the answer does not.
+    #[test]
+    fn an_offer_begins_where_the_message_is_in_the_caches() {
+        let (mut near, _far) = pair(Mode::Auto).expect("a pair");
+        let sender = near.sender();
+        let orders = |sender: &Sender| [BACKWARD_BELOW - 1, BACKWARD_BELOW, OFFER_FROM].map(|len| sender.order(len));
+        assert_eq!(orders(sender), [Order::Backward, Order::Forward, Order::Backward]);
+        sender.link.received_backward.store(true, Ordering::Relaxed);
+        assert_eq!(orders(sender), [Order::Forward, Order::Forward, Order::Backward]);
     }
 
     /// Each offer went through another window, which was in no cache: the receiver gave it back only after the word on which the sender goes on.

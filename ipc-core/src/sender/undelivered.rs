@@ -1,6 +1,7 @@
 //! What was sent and not consumed: how much, in which blocks, and the messages themselves.
 //!
-//! Promise: a message that its receiver never had can be taken back whole, on whatever lane it went. Refusal: nothing here is used while
+//! Promise: a message that its receiver never had can be taken back whole, on whatever lane it went; what a hostile peer can write to, the
+//! ring and copies in the arena, may not be what was sent. Refusal: nothing here is used while
 //! both sides are well, but for the bytes that no shared memory keeps.
 
 use super::beside::no_memory;
@@ -187,7 +188,7 @@ impl Lanes {
         };
         let len = descriptor.length as usize;
         let mut copy = Vec::with_capacity(len);
-        // SAFETY: inside a mapped region, which only this process writes, by its seals or by the promise of `trust_peer`; the vector has room.
+        // SAFETY: inside a mapped region; the vector has room. A hostile peer may write to what was copied in: the bytes are then arbitrary.
         unsafe {
             core::ptr::copy_nonoverlapping(start.as_ptr(), copy.as_mut_ptr(), len);
             copy.set_len(len);

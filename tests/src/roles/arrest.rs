@@ -218,7 +218,7 @@ pub(super) fn interrupt(settings: &Settings) {
 /// How many messages each side of a steady exchange holds.
 const HELD: usize = 3;
 /// Turns of a steady exchange that are not counted.
-const WARM_UP: u64 = 22_000;
+const WARM_UP: u64 = 44_000;
 
 /// Exchanges messages through the arena, sent and received in each way in turn, and counts page faults and changes of the address
 /// space. The side that begins goes on until the test says so through the log.
@@ -259,7 +259,7 @@ pub(super) fn steady(settings: &Settings) {
         }
     };
     // Blocks move a little whenever the sender looks for idle regions, every 1024 messages: all of it repeats after 1024 times 21, the
-    // turns in which lengths and ways repeat.
+    // turns in which lengths and ways repeat. The second time they begin where the first left them, and stay there.
     for turn in 0..WARM_UP {
         exchange(turn);
     }

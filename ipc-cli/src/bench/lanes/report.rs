@@ -35,7 +35,7 @@ pub(super) struct Report {
     states: [Vec<f64>; 2],
 }
 
-/// What tells whether the two processors share a core: bare code, measured before each group.
+/// What tells whether the two processors are near each other, under one cache: bare code, measured before each group.
 #[derive(Serialize)]
 pub(super) struct State {
     /// Nanoseconds of one line there and back.
