@@ -45,7 +45,7 @@ impl Connection {
     ///
     /// Headers and positions are checked as before; only the bytes of messages are believed to stay as they were sent. Regions
     /// for loans that our arena grows by from now on are not sealed against writing by the peer: some processors pass messages in such
-    /// memory up to a quarter faster. (Copies lie in such regions with any peer: nobody looks at them again on this side.)
+    /// memory up to a quarter faster. (Most copies lie in such regions with any peer: nobody looks at them again on this side.)
     ///
     /// # Safety
     /// As long as the connection, a message held from it or a loan detached from it lives, the peer does not write to the bytes of a

@@ -253,6 +253,21 @@ fn copies_fill_their_share_of_an_arena_and_then_the_rest() {
     assert_eq!(copies_in(64 << 20, true), (21, 0));
 }
 
+/// A message of no bytes made a region of none, for which its receiver ended the connection, when there was no room left for it.
+#[test]
+fn an_empty_copy_finds_room_though_its_share_is_full() {
+    let mut credit = Credit::default();
+    credit.arena = 64 << 20;
+    let (mut near, mut far) = pair(ListenOptions::new(), ConnectOptions::new().credit(credit));
+    near.sender().set_route(Override::Lane(Lane::Arena)).unwrap();
+    (0..8).for_each(|_| near.try_send(&content(1 << 20, 1)).unwrap());
+    assert_eq!(near.sender().arena().size, 8 << 20);
+    near.try_send(&[]).unwrap();
+    near.sender().try_loan(0).unwrap().send().unwrap();
+    (0..8).for_each(|_| assert_eq!(far.recv().unwrap().len(), 1 << 20));
+    (0..2).for_each(|_| assert_eq!(far.recv().unwrap().len(), 0));
+}
+
 /// Copies took regions as large as those of loans: one small copy that was held kept a long loan out for good.
 #[test]
 fn a_copy_that_is_held_keeps_no_long_loan_out() {

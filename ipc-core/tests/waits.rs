@@ -36,9 +36,10 @@ fn a_loan_that_needs_an_idle_region_given_up_waits_for_room_to_say_so() {
     let mut credit = Credit::default();
     credit.arena = 128 << 20;
     let (mut server, mut client) = pair(ListenOptions::new().credit(credit), Mode::Shared);
-    // A region of 64 MiB, which lies idle afterwards, and a ring that is full.
+    // A region, which lies idle afterwards, and a ring that is full.
     client.send(&vec![1; 1 << 20]).unwrap();
     drop(server.recv().unwrap());
+    assert_eq!(client.sender().arena().size, 16 << 20);
     let sent = fill(&mut client, &[7; 8]);
     let reading = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));
@@ -46,9 +47,10 @@ fn a_loan_that_needs_an_idle_region_given_up_waits_for_room_to_say_so() {
         server.recv().unwrap().len()
     });
     // Too large for what is left beside the idle region, not for the arena.
-    let mut loan = client.sender().loan(100 << 20).unwrap();
+    let mut loan = client.sender().loan(120 << 20).unwrap();
     loan.set_len(1000);
     loan.send().unwrap();
+    assert!(client.sender().arena().size >= 120 << 20);
     assert_eq!(reading.join().unwrap(), 1000);
 }
 

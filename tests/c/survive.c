@@ -188,7 +188,7 @@ static void survive(const char *victim, bool lanes, void (*play)(struct round *r
     OK(ipc_options_init(&options, sizeof options));
     if (listens) {
         options.ring_to_server = 16 << 10;
-        options.credit_arena = lanes ? 24 << 20 : 0;
+        options.credit_arena = lanes ? 32 << 20 : 0;
         options.max_connections = lanes ? 0 : 2;
         options.max_memory = lanes ? 0 : 1 << 20;
         OK(ipc_listen(text("path"), &options, &listener));

@@ -94,7 +94,7 @@ fn any_run(mode: &'static str) -> impl Strategy<Value = Run> {
     let strategy = || prop::sample::select(vec![StrategyName::Adaptive, StrategyName::Sleep]);
     let capacity = prop::sample::select(vec![4096_u64, 16 << 10, 256 << 10]);
     let messages = prop::sample::select(vec![u64::MAX, 3, 40]);
-    // A small arena is full now and then; the large one has two regions.
+    // A small arena is full now and then; the large one has several regions, of both kinds.
     let arena = prop::sample::select(vec![24_u64 << 20, 100 << 20]);
     (any::<u64>(), capacity, messages, arena, [strategy(), strategy()], any::<bool>()).prop_map(
         move |(seed, capacity, messages, arena, strategies, membarrier)| Run {

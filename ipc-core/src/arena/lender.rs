@@ -23,7 +23,7 @@ use std::vec::Vec;
 /// Address space that an arena begins with and grows by, in bytes. Takes memory only where it is used.
 pub(crate) const REGION: u64 = 64 << 20;
 /// Copies have at most so many bytes to themselves, and at most one part in so many of the arena: a few times what goes round. What they hold
-/// there is not there for loans.
+/// there is not there for loans. An arena of fewer bytes is all for both.
 const OPEN: u64 = 32 << 20;
 const OPEN_PART: u64 = 8;
 /// Blocks go round in this many bytes while the receiver keeps up, which a shared cache holds, ...
@@ -181,12 +181,17 @@ impl Lender {
     /// if it is believed.
     #[inline]
     pub(crate) fn open_kind(&self) -> Readers {
-        if self.open_limit > 0 { Readers::MayWrite } else { Readers::ReadOnly }
+        if self.open > 0 || self.left(Readers::MayWrite) > 0 { Readers::MayWrite } else { Readers::ReadOnly }
     }
 
-    /// The peer is believed: all that the arena can still grow by may be open.
-    pub(crate) fn open_the_rest(&mut self) {
-        self.open_limit = self.open + (self.limit - self.size);
+    /// The peer is believed: whatever the arena grows by from now on may be open.
+    pub(crate) fn open_all(&mut self) {
+        self.open_limit = self.limit;
+    }
+
+    /// Says whether there is a region that is sealed.
+    pub(crate) fn has_sealed(&self) -> bool {
+        self.size > self.open
     }
 
     /// Says whether so many blocks are out that those which came back are lent again, before others are lent.
@@ -222,6 +227,8 @@ impl Lender {
     /// cannot, either. The bytes hold whatever they held.
     pub(crate) fn lend(&mut self, len: u64, readers: Readers) -> Result<Lent, Refused> {
         let Some(units) = Books::units(len) else { return Err(Refused::TooLarge) };
+        // What is longer than all open regions together need not disturb them.
+        let readers = if len > self.open_limit { Readers::ReadOnly } else { readers };
         if let Some(lent) = self.lend_warm(len, readers) {
             return Ok(lent);
         }
@@ -282,7 +289,8 @@ impl Lender {
         }
         if readers == Readers::MayWrite {
             // Sealed is as good, but for speed: its memory is for both.
-            return self.lend(len, Readers::ReadOnly);
+            let warm = self.lend_warm(len, Readers::ReadOnly);
+            return warm.map_or_else(|| self.lend_late(len, Readers::ReadOnly), Ok);
         }
         let idle = self.idle_bytes();
         if idle > 0 && self.growth(len, self.limit - self.size + idle).is_some() {
@@ -323,7 +331,7 @@ impl Lender {
 
     /// Bytes of a region that would make room for a message of `len` bytes, if there is so much left.
     fn growth(&self, len: u64, left: u64) -> Option<u64> {
-        let least = class_above(len.div_ceil(UNIT)) * UNIT;
+        let least = class_above(len.div_ceil(UNIT).max(1)) * UNIT;
         let wanted = least.max(REGION.min(left / UNIT * UNIT));
         (wanted <= left && wanted / UNIT < u32::MAX.into() && self.free_region().is_some()).then_some(wanted)
     }

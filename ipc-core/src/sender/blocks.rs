@@ -212,7 +212,9 @@ impl<T: Trust> Sender<T> {
             let shortage = match lender.lend(len, readers) {
                 Ok(lent) => return Ok(lent),
                 Err(Refused::Grow { bytes, readers: kind }) => {
-                    match self.grow(len, bytes, kind, patience, made) {
+                    // Nobody waits for faster memory while there is some.
+                    let open = kind == Readers::MayWrite && lender.has_sealed();
+                    match self.grow(len, bytes, kind, if open { Patience::None } else { patience }, made) {
                         Ok(()) => {}
                         // No descriptor for another region, say: there may be room in a sealed one.
                         Err(_) if kind == Readers::MayWrite => readers = Readers::ReadOnly,

@@ -87,7 +87,7 @@ impl<T: Trust> Sender<T> {
 
     pub(crate) fn into_trusted<U: Trust>(mut self) -> Sender<U> {
         if let Some(lender) = self.lanes.lender_mut() {
-            lender.open_the_rest();
+            lender.open_all();
         }
         let this = core::mem::ManuallyDrop::new(self);
         // SAFETY: each field is moved out once, and the source is not dropped.
@@ -386,7 +386,7 @@ impl<T: Trust> Sender<T> {
     }
 
     /// The messages that the peer has not consumed, oldest first. Once it is gone this is what it never got. Files beside them are
-    /// not among it.
+    /// not among it. A hostile peer may have changed those in the ring, and copies in the arena; loans and files are as they were sent.
     ///
     /// A message counts as consumed when the peer dropped its guard of it, or [held](crate::Message::hold) it. If messages travel in
     /// packets (modes `Kernel` and `Hybrid`) and the peer died, it may have consumed some of these without having said so: up to an

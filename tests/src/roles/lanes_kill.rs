@@ -51,8 +51,8 @@ struct Survivor<'s> {
 impl<'s> Survivor<'s> {
     fn new(settings: &'s Settings) -> Self {
         let mut credit = Credit::default();
-        // Less than what is sent until the kill: it is full now and then.
-        credit.arena = 24 << 20;
+        // Less than what is sent until the kill: it is full now and then. Enough for copies to have a region to themselves.
+        credit.arena = 32 << 20;
         let options = ListenOptions::new().capacity(16 << 10).credit(credit);
         let listener = options.bind(settings.text("path")).expect("a free path");
         Self {
