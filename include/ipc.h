@@ -1351,7 +1351,8 @@ ipc_result ipc_check_peer(struct ipc_connection *connection);
 
 /*
  Hands over the messages that the peer has not consumed, oldest first. For a peer that is gone: what it never got, to be sent to
- another one. Files beside them are not among it; a hostile peer may have changed what was not a loan or a file. Calls function, which must not use this connection, for each.
+ another one. Files beside them are not among it; a hostile peer may have changed what was not a loan or a file. Calls function,
+ which must not use this connection, for each.
 
  count: how many there are, if not NULL. function: may be NULL, to count them. Returns IPC_OK; IPC_BUSY; IPC_VIOLATION if the peer
  destroyed them; IPC_NO_MEMORY; IPC_FORKED; IPC_INVALID; IPC_CLOSED. Thread: the sending half's. Since 0.1.

@@ -83,7 +83,8 @@ pub(crate) struct Link {
     /// for both.
     usable: AtomicU64,
     pub(crate) barrier: Barrier,
-    /// The last offer that was received here came from its end on: what both halves know of this process's caches. A hint.
+    /// The last offer that was received here came from its end on, and none was made since: a hint of the receiving half to the sending
+    /// one, of what this process's caches hold.
     pub(crate) received_backward: AtomicBool,
     violation: OnceLock<Violation>,
     /// Returns this connection's share of its listener's limits when it is dropped.

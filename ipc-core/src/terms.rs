@@ -79,8 +79,8 @@ pub struct Credit {
     /// Messages that are sent and not consumed; 0 counts as 1. Default: as many as the ring holds.
     pub messages: u64,
     /// Bytes of the peer's arena: messages beside the ring that are on the way or held. It also bounds one message that comes in
-    /// pieces, which are kept in memory of the receiver. From 32 MiB on, up to an eighth of it, at
-    /// most 32 MiB, is for copies alone, and not there for loans and long copies while any of them is held. Default: 256 MiB.
+    /// pieces, which are kept in memory of the receiver. From 32 MiB on, up to an eighth of it, at most 32 MiB, is for
+    /// copies alone, and not there for loans and long copies while any of them is held. Default: 256 MiB.
     pub arena: u64,
     /// Bytes in one message. Default: 1 TiB.
     pub message: u64,

@@ -243,7 +243,8 @@ pub unsafe extern "C" fn ipc_check_peer(connection: *mut ipc_connection) -> ipc_
 pub type ipc_message_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const c_void, len: usize)>;
 
 /// Hands over the messages that the peer has not consumed, oldest first. For a peer that is gone: what it never got, to be sent to
-/// another one. Files beside them are not among it; a hostile peer may have changed what was not a loan or a file. Calls function, which must not use this connection, for each.
+/// another one. Files beside them are not among it; a hostile peer may have changed what was not a loan or a file. Calls function,
+/// which must not use this connection, for each.
 ///
 /// count: how many there are, if not NULL. function: may be NULL, to count them. Returns IPC_OK; IPC_BUSY; IPC_VIOLATION if the peer
 /// destroyed them; IPC_NO_MEMORY; IPC_FORKED; IPC_INVALID; IPC_CLOSED. Thread: the sending half's. Since 0.1.

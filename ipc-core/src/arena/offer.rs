@@ -13,11 +13,11 @@
 //! is not received. Refusal: nothing here copies or waits.
 
 use super::progress;
+use crate::layout::exchange::OFFER_BACKWARD as BACKWARD;
 use crate::ring::Violation;
 use crate::sync::{AtomicU64, Ordering};
 use core::ops::Range;
 
-use crate::layout::exchange::OFFER_BACKWARD as BACKWARD;
 /// Bytes between two words of progress, and how many chunks the window holds.
 pub(crate) use crate::layout::exchange::{OFFER_CHUNK as CHUNK, OFFER_CHUNKS as CHUNKS};
 /// Bytes in the window.

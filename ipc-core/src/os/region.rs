@@ -1,4 +1,4 @@
-//! A region of an arena: memory that one side writes and the other side only reads.
+//! A region of an arena: memory that one side writes and the other side reads.
 //!
 //! Promise: nobody can make it smaller; nobody can map it for writing once it is made, unless its sender permits that. Pages take memory when
 //! they are first used, and a shortage then is an error, not a signal; a receiver that may write can take pages away again. Refusal: which

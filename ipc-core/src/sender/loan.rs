@@ -1,8 +1,8 @@
 //! A loan: a message that is written in place, in memory that the receiver will read in place.
 //!
 //! Promise: the memory is the caller's alone until it is sent: no peer can write it, unless it is trusted not to, so it can be borrowed as a
-//! slice even if the peer is hostile. A loan that is dropped is given back. Refusal: no bytes are cleared; they are what an earlier message of the same
-//! direction left there, or zero.
+//! slice even if the peer is hostile. A loan that is dropped is given back. Refusal: no bytes are cleared; they are what an earlier message
+//! of the same direction left there, or zero.
 
 use super::{Patience, Sender};
 use crate::arena::lender::{Dropped, Lent};

@@ -1,8 +1,8 @@
 //! What was sent and not consumed: how much, in which blocks, and the messages themselves.
 //!
 //! Promise: a message that its receiver never had can be taken back whole, on whatever lane it went; what a hostile peer can write to, the
-//! ring and copies in the arena, may not be what was sent. Refusal: nothing here is used while
-//! both sides are well, but for the bytes that no shared memory keeps.
+//! ring and copies in the arena, may not be what was sent. Refusal: nothing here is used while both sides are well, but for the bytes that
+//! no shared memory keeps.
 
 use super::beside::no_memory;
 use super::content::Content;
