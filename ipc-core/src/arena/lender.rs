@@ -235,9 +235,9 @@ impl Lender {
         if self.goes_round(len) {
             self.collect().map_err(Refused::Violation)?;
             loop {
-                let sealed =
-                    |this: &mut Self| (readers == Readers::MayWrite).then(|| this.lend_warm(len, Readers::ReadOnly));
-                if let Some(lent) = self.lend_warm(len, readers).or_else(|| sealed(self)?) {
+                // Sealed ones suit everybody.
+                let kinds = [readers, Readers::ReadOnly];
+                if let Some(lent) = kinds.into_iter().find_map(|readers| self.lend_warm(len, readers)) {
                     return Ok(lent);
                 }
                 if len < WAIT_FROM || !self.await_warm(len)? {
